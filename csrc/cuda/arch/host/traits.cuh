@@ -1,0 +1,27 @@
+// Host arch: a warp is one lane that owns whole tiles in memory; the compiler's vectors do what lanes do elsewhere.
+#pragma once
+
+#include "arch/host/layout.cuh"
+#include "device/types.cuh"
+
+namespace portattn::host {
+
+struct Arch {
+  static constexpr int kWarpSize = 1;
+  static constexpr int kAccAlign = 64;
+
+  template <int M, int N>
+  using AccLayout = host::AccLayout<M, N>;
+  template <class T, int Cols>
+  using SmemLayout = host::SmemLayout<T, Cols>;
+  // Tiles are widened once, when they are loaded, so that every inner loop runs in full precision.
+  template <class T>
+  using SmemType = AccOf<T>;
+
+  template <class V, class F>
+  static PA_DEVICE V row_reduce(V v, F) {
+    return v;
+  }
+};
+
+}  // namespace portattn::host

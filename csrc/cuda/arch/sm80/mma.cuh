@@ -1,0 +1,228 @@
+// sm_80 and later: warp-level products. 16-bit types go through ldmatrix and mma.sync m16n8k16; float and double go
+// through fused multiply-adds on the same accumulator layout, in full precision.
+#pragma once
+
+#include "arch/sm80/copy.cuh"
+#include "arch/sm80/layout.cuh"
+#include "device/types.cuh"
+
+namespace portattn::sm80 {
+
+template <class T>
+constexpr bool kUsesTensorCores = sizeof(T) == 2;
+
+// ---- instructions -------------------------------------------------------------------------------------------
+
+PA_DEVICE void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, bf16) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+PA_DEVICE void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, half) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <bool Trans>
+PA_DEVICE void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) {
+  if constexpr (Trans) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+  }
+}
+
+template <class T>
+PA_DEVICE uint32_t pack2(float lo, float hi) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);
+    return *reinterpret_cast<uint32_t*>(&v);
+  } else {
+    __half2 v = __floats2half2_rn(lo, hi);
+    return *reinterpret_cast<uint32_t*>(&v);
+  }
+}
+
+// ---- fragments ----------------------------------------------------------------------------------------------
+
+// Reads 16 x 16 fragments of a shared tile. The corner's row must be a multiple of 8, so that the swizzle of a lane's
+// row is the same for every fragment and an address is one XOR and one add.
+template <class Smem, class Map, bool Trans>
+struct FragmentReader {
+  using Layout = typename Smem::Layout;
+  uint32_t row_address;
+  int chunk, swizzle;
+
+  PA_DEVICE FragmentReader(Smem tile, int row, int col, int lane) {
+    const int r = row + Map::row(lane);
+    row_address = smem_address(tile.data) + r * Smem::kCols * 2;
+    chunk = (col + Map::col(lane)) / 8;
+    swizzle = Layout::swizzle(r);
+  }
+  // Fragment at (row, col) from the reader's corner; both multiples of 16.
+  PA_DEVICE void read(uint32_t (&out)[4], int row, int col) const {
+    ldmatrix_x4<Trans>(out, row_address + row * Smem::kCols * 2 + (((chunk + col / 8) ^ swizzle) << 4));
+  }
+};
+
+// acc += A . B with A fragments from read_a(k step, 16-row block, out) and B fragments, two n8 blocks at a time, from
+// read_b(k step, 16-column block, out).
+template <class T, int Depth, class Acc, class ReadA, class ReadB>
+PA_DEVICE void mma_fragments(Acc& acc, ReadA read_a, ReadB read_b) {
+  constexpr int kBlocksM = Acc::kM / 16, kBlocksN = Acc::kN / 16, kSteps = Depth / 16;
+  static_assert(Acc::kN % 16 == 0 && Depth % 16 == 0, "B fragments come in pairs of n8 blocks");
+  auto& d = reinterpret_cast<float(&)[kBlocksM][kBlocksN * 2][4]>(acc.data);
+  PA_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    uint32_t a[kBlocksM][4];
+    PA_UNROLL
+    for (int m = 0; m < kBlocksM; ++m) read_a(k, m, a[m]);
+    PA_UNROLL
+    for (int n = 0; n < kBlocksN; ++n) {
+      uint32_t b[4];
+      read_b(k, n, b);
+      PA_UNROLL
+      for (int m = 0; m < kBlocksM; ++m) {
+        mma_16816(d[m][2 * n], a[m], b[0], b[1], T{});
+        mma_16816(d[m][2 * n + 1], a[m], b[2], b[3], T{});
+      }
+    }
+  }
+}
+
+// acc += A . B by multiply-adds; a(s, k) and b(k, c) give the operands of row slot s and column slot c.
+template <int Depth, class Acc, class A, class B>
+PA_DEVICE void fma_slots(Acc& acc, A a, B b) {
+  using V = typename Acc::Value;
+#pragma unroll 4
+  for (int k = 0; k < Depth; ++k) {
+    V x[Acc::kRowSlots];
+    PA_UNROLL
+    for (int s = 0; s < Acc::kRowSlots; ++s) x[s] = a(s, k);
+    PA_UNROLL
+    for (int c = 0; c < Acc::kColSlots; ++c) {
+      const V y = b(k, c);
+      PA_UNROLL
+      for (int s = 0; s < Acc::kRowSlots; ++s) acc.at(s, c) += x[s] * y;
+    }
+  }
+}
+
+// ---- the four products (tile/ops.cuh) -------------------------------------------------------------------------
+
+template <class Acc, class A, class B>
+PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
+  static_assert(A::kCols == B::kCols, "A and B share K");
+  using T = typename A::Element;
+  using L = typename Acc::Layout;
+  if constexpr (kUsesTensorCores<T>) {
+    FragmentReader<A, LdmatrixA, false> ra(a, a_row, 0, lane);
+    FragmentReader<B, LdmatrixB, false> rb(b, b_row, 0, lane);
+    mma_fragments<T, A::kCols>(
+        acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
+        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, n * 16, k * 16); });
+  } else {
+    fma_slots<A::kCols>(
+        acc, [&](int s, int k) { return a.at(a_row + L::row(lane, s), k); },
+        [&](int k, int c) { return b.at(b_row + L::col(lane, c), k); });
+  }
+}
+
+template <class Acc, class A, class B>
+PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
+  static_assert(A::kCols == B::kRows, "A and B share K");
+  using T = typename A::Element;
+  using L = typename Acc::Layout;
+  if constexpr (kUsesTensorCores<T>) {
+    FragmentReader<A, LdmatrixA, false> ra(a, a_row, 0, lane);
+    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    mma_fragments<T, A::kCols>(
+        acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
+        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
+  } else {
+    fma_slots<A::kCols>(
+        acc, [&](int s, int k) { return a.at(a_row + L::row(lane, s), k); },
+        [&](int k, int c) { return b.at(k, b_col + L::col(lane, c)); });
+  }
+}
+
+template <class Acc, class A, class B>
+PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
+  static_assert(A::kRows == B::kRows, "A and B share K");
+  using T = typename A::Element;
+  using L = typename Acc::Layout;
+  if constexpr (kUsesTensorCores<T>) {
+    FragmentReader<A, LdmatrixTransA, true> ra(a, 0, a_col, lane);
+    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    mma_fragments<T, A::kRows>(
+        acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, k * 16, m * 16); },
+        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
+  } else {
+    fma_slots<A::kRows>(
+        acc, [&](int s, int k) { return a.at(k, a_col + L::row(lane, s)); },
+        [&](int k, int c) { return b.at(k, b_col + L::col(lane, c)); });
+  }
+}
+
+// P's accumulator fragments are A fragments already: registers of column blocks 2k and 2k + 1 make k step k.
+template <class Acc, class P, class B>
+PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int lane) {
+  static_assert(P::kN == B::kRows && P::kM == Acc::kM, "P and B share K");
+  using T = typename B::Element;
+  using L = typename Acc::Layout;
+  if constexpr (kUsesTensorCores<T>) {
+    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    mma_fragments<T, P::kN>(
+        acc,
+        [&](int k, int m, uint32_t(&out)[4]) {
+          PA_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const int s = 2 * m + i % 2, c = 4 * k + i / 2 * 2;
+            out[i] = pack2<T>(p.at(s, c), p.at(s, c + 1));
+          }
+        },
+        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
+  } else {
+    // Column k of a row lives in lane (k % 8) / 2 of the row's quad, slot k / 8 * 2 + k % 2.
+    using V = typename Acc::Value;
+    PA_UNROLL
+    for (int k = 0; k < P::kN; ++k) {
+      V x[Acc::kRowSlots];
+      PA_UNROLL
+      for (int s = 0; s < Acc::kRowSlots; ++s) {
+        x[s] = shuffle_from(p.at(s, k / 8 * 2 + k % 2), lane / 4 * 4 + k % 8 / 2);
+      }
+      PA_UNROLL
+      for (int c = 0; c < Acc::kColSlots; ++c) {
+        const V y = b.at(k, b_col + L::col(lane, c));
+        PA_UNROLL
+        for (int s = 0; s < Acc::kRowSlots; ++s) acc.at(s, c) += x[s] * y;
+      }
+    }
+  }
+}
+
+// Rounds a tile into shared memory at (row, col), pairs of columns at a time.
+template <class Smem, class Tile>
+PA_DEVICE void store_acc(Smem smem, const Tile& tile, int row, int col, int lane) {
+  using T = typename Smem::Element;
+  using L = typename Tile::Layout;
+  PA_UNROLL
+  for (int s = 0; s < Tile::kRowSlots; ++s) {
+    PA_UNROLL
+    for (int c = 0; c < Tile::kColSlots; c += 2) {
+      T* out = &smem.at(row + L::row(lane, s), col + L::col(lane, c));
+      if constexpr (kUsesTensorCores<T>) {
+        *reinterpret_cast<uint32_t*>(out) = pack2<T>(tile.at(s, c), tile.at(s, c + 1));
+      } else {
+        out[0] = tile.at(s, c);
+        out[1] = tile.at(s, c + 1);
+      }
+    }
+  }
+}
+
+}  // namespace portattn::sm80

@@ -1,0 +1,28 @@
+// sm_80 and later through mma.sync: 32 lanes, tiles in the storage type, float (or double) accumulators.
+#pragma once
+
+#include "arch/sm80/layout.cuh"
+#include "device/warp.cuh"
+
+namespace portattn::sm80 {
+
+struct Arch {
+  static constexpr int kWarpSize = 32;
+  static constexpr int kAccAlign = 8;
+
+  template <int M, int N>
+  using AccLayout = sm80::AccLayout<M, N>;
+  template <class T, int Cols>
+  using SmemLayout = sm80::SmemLayout<T, Cols>;
+  template <class T>
+  using SmemType = T;
+
+  // The four lanes of a quad share a row.
+  template <class V, class F>
+  static PA_DEVICE V row_reduce(V v, F f) {
+    v = f(v, shuffle_xor(v, 1));
+    return f(v, shuffle_xor(v, 2));
+  }
+};
+
+}  // namespace portattn::sm80

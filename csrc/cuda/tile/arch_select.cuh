@@ -1,0 +1,22 @@
+// The only architecture switch. Every arch folder gives the same names:
+//   traits.cuh  Arch: kWarpSize, AccLayout, SmemLayout, SmemType, row_reduce
+//   layout.cuh  lane maps and shared memory layouts, constexpr
+//   copy.cuh    load_tile_async, copy_commit, copy_wait, store_tile, atomic_add_acc
+//   mma.cuh     mma_nt, mma_nn, mma_tn, mma_rn, store_acc
+#pragma once
+
+#if defined(PORTATTN_TARGET_HOST)
+#include "arch/host/copy.cuh"
+#include "arch/host/mma.cuh"
+#include "arch/host/traits.cuh"
+namespace portattn {
+using namespace host;
+}
+#else
+#include "arch/sm80/copy.cuh"
+#include "arch/sm80/mma.cuh"
+#include "arch/sm80/traits.cuh"
+namespace portattn {
+using namespace sm80;
+}
+#endif
