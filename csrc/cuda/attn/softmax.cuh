@@ -1,0 +1,76 @@
+// Online softmax in base 2 (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+// https://arxiv.org/abs/1805.02867; as used by FlashAttention, https://arxiv.org/abs/2205.14135).
+// For each row: m running maximum of scores, l running sum of exp2(scale * (s - m)); o is rescaled when m grows.
+#pragma once
+
+#include "device/math.cuh"
+#include "tile/reg_tile.cuh"
+
+namespace portattn {
+
+template <class ScoreTile>
+class OnlineSoftmax {
+ public:
+  using Acc = typename ScoreTile::Value;
+
+  PA_DEVICE explicit OnlineSoftmax(Acc exp_scale) : scale_(exp_scale) {
+    max_.fill(neg_inf<Acc>());
+    sum_.fill(Acc(0));
+  }
+
+  // Scores -> unnormalised probabilities, in place; o is rescaled to the new maximum. A row that has seen no key keeps
+  // max = -inf and uses 0 in its place, so that nothing becomes NaN.
+  template <class OutTile>
+  PA_DEVICE void update(ScoreTile& s, OutTile& o) {
+    static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
+    RowValues<ScoreTile> tile_max;
+    row_max(s, tile_max);
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
+      const Acc new_max = max_acc(max_[r], tile_max[r]);
+      const Acc shift = new_max == neg_inf<Acc>() ? Acc(0) : new_max * scale_;
+      const Acc rescale = fast_exp2(max_[r] * scale_ - shift);
+      max_[r] = new_max;
+      PA_UNROLL
+      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= rescale;
+      Acc sum = sum_[r] * rescale;
+      PA_UNROLL
+      for (int c = 0; c < ScoreTile::kColSlots; ++c) {
+        const Acc p = fast_exp2(s.at(r, c) * scale_ - shift);
+        s.at(r, c) = p;
+        sum += p;
+      }
+      sum_[r] = sum;
+    }
+  }
+
+  // Normalises o and gives the natural log-sum-exp of each row. `sink` is a score in natural units that takes part in
+  // the sum and has no value. A row that saw no key and has no sink: o = 0, lse = -inf.
+  template <class OutTile>
+  PA_DEVICE void finish(OutTile& o, RowValues<ScoreTile>& lse, bool has_sink, Acc sink, Acc value_scale) {
+    row_allsum(sum_);
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
+      Acc m = max_[r] == neg_inf<Acc>() ? neg_inf<Acc>() : max_[r] * scale_;
+      Acc l = sum_[r], rescale = value_scale;
+      if (has_sink) {
+        const Acc sink_log2 = sink * Acc(kLog2e);
+        const Acc top = max_acc(m, sink_log2);
+        const Acc down = fast_exp2(m - top);
+        l = l * down + fast_exp2(sink_log2 - top);
+        rescale *= down;
+        m = top;
+      }
+      const Acc inverse = l > Acc(0) ? rescale / l : Acc(0);
+      lse[r] = l > Acc(0) ? (m + log2_acc(l)) * Acc(kLn2) : neg_inf<Acc>();
+      PA_UNROLL
+      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= inverse;
+    }
+  }
+
+ private:
+  Acc scale_;
+  RowValues<ScoreTile> max_, sum_;
+};
+
+}  // namespace portattn

@@ -1,0 +1,101 @@
+// Which keys a query sees. Causal, window, chunk and padding masks, alone or together, leave one interval
+// [lo(i), hi(i)) of keys to query i, with lo and hi nondecreasing in i; tiles, loops and element masks follow from that.
+//
+//   diagonal d = i + offset,  offset = seqlen_kv - seqlen_q (bottom right) or 0
+//   causal     j <= d
+//   window     d - left <= j <= d + right
+//   chunk C    floor(j / C) == floor(d / C)
+#pragma once
+
+#include "attn/params.h"
+#include "device/math.cuh"
+
+namespace portattn {
+
+struct KeyRange {
+  int32_t lo, hi;
+};
+
+class Visibility {
+ public:
+  PA_DEVICE Visibility(const AttnParams& p, int32_t seqlen_q, int32_t seqlen_kv)
+      : seqlen_q_(seqlen_q),
+        seqlen_kv_(seqlen_kv),
+        offset_(p.bottom_right ? static_cast<int64_t>(seqlen_kv) - seqlen_q : 0),
+        left_(p.window_left),
+        right_(p.causal ? 0 : p.window_right),
+        chunk_(p.chunk_size) {}
+
+  PA_DEVICE int32_t seqlen_q() const { return seqlen_q_; }
+  PA_DEVICE int32_t seqlen_kv() const { return seqlen_kv_; }
+  PA_DEVICE int64_t offset() const { return offset_; }
+
+  // Keys that query `row` sees; empty (0, 0) for rows at or past seqlen_q.
+  PA_DEVICE KeyRange keys(int32_t row) const {
+    if (row >= seqlen_q_) return KeyRange{0, 0};
+    const int64_t d = row + offset_;
+    int64_t lo = 0, hi = seqlen_kv_;
+    if (left_ >= 0) lo = max_of(lo, d - left_);
+    if (right_ >= 0) hi = min_of(hi, d + 1 + min_of<int64_t>(right_, INT32_MAX));
+    if (chunk_ > 0) {
+      const int64_t first = (d >= 0 ? d / chunk_ : -((chunk_ - 1 - d) / chunk_)) * chunk_;
+      lo = max_of(lo, first);
+      hi = min_of(hi, first + min_of<int64_t>(chunk_, INT32_MAX));
+    }
+    lo = clamp<int64_t>(lo, 0, seqlen_kv_);
+    return KeyRange{static_cast<int32_t>(lo), static_cast<int32_t>(max_of(hi, lo))};
+  }
+
+ private:
+  int32_t seqlen_q_, seqlen_kv_;
+  int64_t offset_, left_, right_, chunk_;
+};
+
+// Key blocks that a tile of query rows touches, and which of them need no element mask.
+struct BlockRange {
+  int32_t begin, end;            // blocks [begin, end)
+  int32_t full_begin, full_end;  // every row of the tile sees every key of blocks [full_begin, full_end)
+
+  PA_DEVICE bool is_full(int32_t block) const { return block >= full_begin && block < full_end; }
+};
+
+// For query rows [row0, row0 + rows), rows >= 1 and all below seqlen_q.
+PA_DEVICE BlockRange key_blocks(const Visibility& v, int32_t row0, int32_t rows, int32_t block) {
+  const KeyRange first = v.keys(row0), last = v.keys(row0 + rows - 1);
+  BlockRange r;
+  r.begin = first.lo / block;
+  r.end = last.hi > first.lo ? ceil_div(last.hi, block) : r.begin;
+  r.full_begin = ceil_div(last.lo, block);
+  r.full_end = first.hi / block;
+  return r;
+}
+
+// First query row in [0, seqlen_q] from which on hi(row) > key: earlier rows see no key at or past `key`.
+PA_DEVICE int32_t first_row_reaching(const Visibility& v, int32_t key) {
+  int32_t lo = 0, hi = v.seqlen_q();
+  while (lo < hi) {
+    const int32_t mid = lo + (hi - lo) / 2;
+    if (v.keys(mid).hi > key) {
+      hi = mid;
+    } else {
+      lo = mid + 1;
+    }
+  }
+  return lo;
+}
+
+// First query row in [0, seqlen_q] from which on lo(row) >= key: later rows see no key below `key`.
+PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
+  int32_t lo = 0, hi = v.seqlen_q();
+  while (lo < hi) {
+    const int32_t mid = lo + (hi - lo) / 2;
+    if (v.keys(mid).lo >= key) {
+      hi = mid;
+    } else {
+      lo = mid + 1;
+    }
+  }
+  return lo;
+}
+
+}  // namespace portattn
