@@ -1,0 +1,124 @@
+// Sequence planner: cu_seqlens of any content -> spans that never overlap or leave the buffer, and a flat tile list.
+//
+// The buffer is a row of batch + 1 slots: the gap before the first sequence, then the sequences. Sequence i starts at
+//   start'[i] = max(start[i], max over j < i of end[j]),   end[j] = min(start[j] + len[j], total)
+// and its slot reaches to start'[i + 1], so offsets that decrease, overlap or leave the buffer give empty or cut
+// sequences, and valid ones are left as they are. One block walks the slots of a side a chunk of kThreads at a time: a
+// max scan places the spans, a sum scan places their tiles, then all threads fill the tiles of the chunk.
+#pragma once
+
+#include "device/launch.cuh"
+#include "device/math.cuh"
+#include "device/scan.cuh"
+#include "thd/seq_plan.h"
+
+namespace portattn {
+
+// What cu_seqlens claim, each sequence alone cut to the buffer.
+class ClaimedSpans {
+ public:
+  PA_DEVICE explicit ClaimedSpans(const SidePlanRequest& side)
+      : cu_(side.cu_seqlens),
+        starts_(side.cu_seqlens_padded != nullptr ? side.cu_seqlens_padded : side.cu_seqlens),
+        total_(side.total_tokens) {}
+
+  PA_DEVICE int32_t start(int64_t i) const { return static_cast<int32_t>(clamp<int64_t>(starts_[i], 0, total_)); }
+
+  PA_DEVICE int32_t end(int64_t i) const {
+    const int64_t len = clamp<int64_t>(int64_t{cu_[i + 1]} - cu_[i], 0, total_);
+    return static_cast<int32_t>(min_of<int64_t>(start(i) + len, total_));
+  }
+
+ private:
+  const int32_t* cu_;
+  const int32_t* starts_;
+  int64_t total_;
+};
+
+struct SeqPlanKernel {
+  using Params = SeqPlanParams;
+  static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
+  static constexpr int kMinBlocks = 1;
+
+  struct Shared {
+    int32_t scan[kThreads / kWarpSize];
+    int32_t first_tile[kThreads + 1];  // of each slot of the chunk, counted from the chunk's first tile
+  };
+
+  PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    const SidePlanRequest& side = ctx.x == 0 ? params.q : params.kv;
+    if (side.spans == nullptr) return;
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
+    const int64_t slots = int64_t{params.batch} + 1;
+    int32_t end_before = 0;  // largest end of the sequences of all chunks so far
+    int32_t tiles_before = 0;
+    for (int64_t first = 0; first < slots; first += kThreads) {
+      const SeqSpan span = place_span(side, params.batch, first + ctx.tid, shared, ctx.tid, &end_before);
+      if (side.tile_rows > 0) fill_tiles(side, params.batch, first, span, shared, ctx.tid, &tiles_before);
+    }
+    if (side.tile_rows > 0 && ctx.tid == 0) *side.num_tiles = tiles_before;
+  }
+
+ private:
+  // Slot 0 is the gap; slot n is sequence n - 1.
+  static PA_DEVICE int32_t seq_of_slot(int64_t slot, int32_t batch) {
+    return slot == 0 ? batch : static_cast<int32_t>(slot - 1);
+  }
+
+  // Writes and returns the span of one slot; {0, 0, 0} beyond the last.
+  static PA_DEVICE SeqSpan place_span(const SidePlanRequest& side, int32_t batch, int64_t slot, Shared& shared,
+                                      int tid, int32_t* end_before) {
+    const ClaimedSpans claimed(side);
+    const int64_t seq = slot - 1;
+    const auto larger = [](int32_t a, int32_t b) { return max_of(a, b); };
+    const int32_t previous_end = seq >= 1 && seq <= batch ? claimed.end(seq - 1) : 0;
+    const auto ends = block_inclusive_scan<kThreads>(previous_end, shared.scan, tid, larger);
+    const int32_t barrier = max_of(*end_before, ends.inclusive);
+    *end_before = max_of(*end_before, ends.total);
+    if (slot > batch) return {0, 0, 0};
+
+    SeqSpan span{0, 0, 0};
+    int32_t end = 0;
+    if (seq >= 0) {
+      end = claimed.end(seq);
+      span.start = max_of(claimed.start(seq), barrier);
+      span.len = max_of(end - span.start, 0);
+    }
+    const int32_t total = static_cast<int32_t>(side.total_tokens);
+    const int32_t next = slot == batch ? total : max_of(claimed.start(seq + 1), max_of(barrier, end));
+    span.slot_len = next - span.start;
+    side.spans[seq_of_slot(slot, batch)] = span;
+    return span;
+  }
+
+  // Appends the tiles of a chunk of slots. The last block of a sequence comes first: under a causal mask it is the
+  // longest, and long work started early keeps the end of the grid short.
+  static PA_DEVICE void fill_tiles(const SidePlanRequest& side, int32_t batch, int64_t first_slot, SeqSpan span,
+                                   Shared& shared, int tid, int32_t* tiles_before) {
+    const int32_t count = span.slot_len / side.tile_rows + (span.slot_len % side.tile_rows != 0);
+    const auto sum = [](int32_t a, int32_t b) { return a + b; };
+    const auto counts = block_inclusive_scan<kThreads>(count, shared.scan, tid, sum);
+    shared.first_tile[tid] = counts.inclusive - count;
+    if (tid == 0) shared.first_tile[kThreads] = counts.total;
+    block_sync();  // first_tile is complete; all threads wait for it
+    for (int32_t t = tid; t < counts.total; t += kThreads) {
+      const int slot = slot_of_tile(shared.first_tile, t);
+      const int32_t block = shared.first_tile[slot + 1] - 1 - t;
+      side.tiles[*tiles_before + t] = TileRef{seq_of_slot(first_slot + slot, batch), block};
+    }
+    *tiles_before += counts.total;
+    block_sync();  // all threads have read first_tile; the next chunk may overwrite it
+  }
+
+  // The last slot whose first tile is at or before t.
+  static PA_DEVICE int slot_of_tile(const int32_t* first_tile, int32_t t) {
+    int lo = 0, hi = kThreads;
+    while (hi - lo > 1) {
+      const int mid = (lo + hi) / 2;
+      (first_tile[mid] <= t ? lo : hi) = mid;
+    }
+    return lo;
+  }
+};
+
+}  // namespace portattn
