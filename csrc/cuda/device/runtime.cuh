@@ -1,0 +1,93 @@
+// What core needs from a device runtime besides launches: devices, their names, the current one, error texts.
+// Functions return 0 or the runtime's own error code.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+
+#include "device/launch.cuh"
+#include "plugin.h"
+
+namespace portattn {
+
+#if defined(PORTATTN_TARGET_HOST)
+
+#if defined(__AVX512F__)
+constexpr const char* kBuiltArchs = "avx512";
+#elif defined(__AVX2__)
+constexpr const char* kBuiltArchs = "avx2";
+#else
+constexpr const char* kBuiltArchs = "generic";
+#endif
+#if defined(__x86_64__)
+constexpr const char* kHostName = "x86-64";
+#elif defined(__aarch64__)
+constexpr const char* kHostName = "aarch64";
+#else
+constexpr const char* kHostName = "host";
+#endif
+constexpr const char* kTargetName = "host";
+
+inline int32_t runtime_num_devices() { return 1; }
+
+inline int runtime_device_info(int32_t /*device*/, DeviceInfo* info) {
+  std::snprintf(info->name, sizeof(info->name), "%s %s", kHostName, kBuiltArchs);
+  info->arch = 0;
+  info->num_multiprocessors = 1;
+  return 0;
+}
+
+inline int runtime_set_device(int32_t /*device*/, int32_t* previous) {
+  *previous = 0;
+  return 0;
+}
+
+inline const char* runtime_error_text(int code) {
+  switch (code) {
+    case 0:
+      return "no error";
+    case kHostOutOfMemory:
+      return "out of memory for the scratch tiles of a kernel";
+    case kLaunchTooLarge:
+      return "the launch grid is larger than a device takes";
+    default:
+      return "unknown error";
+  }
+}
+
+#else
+
+#if !defined(PORTATTN_BUILT_ARCHS)
+#error "the build must define PORTATTN_BUILT_ARCHS, for example \"sm80 sm90a\""
+#endif
+constexpr const char* kBuiltArchs = PORTATTN_BUILT_ARCHS;
+constexpr const char* kTargetName = "cuda";
+
+inline int32_t runtime_num_devices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // a machine without a driver is no error of the calls that follow
+  return 0;
+}
+
+inline int runtime_device_info(int32_t device, DeviceInfo* info) {
+  cudaDeviceProp properties;
+  cudaError_t error = cudaGetDeviceProperties(&properties, device);
+  if (error != cudaSuccess) return static_cast<int>(error);
+  std::snprintf(info->name, sizeof(info->name), "%s", properties.name);
+  info->arch = properties.major * 100 + properties.minor * 10;
+  info->num_multiprocessors = properties.multiProcessorCount;
+  return 0;
+}
+
+inline int runtime_set_device(int32_t device, int32_t* previous) {
+  cudaError_t error = cudaGetDevice(previous);
+  if (error == cudaSuccess && *previous != device) error = cudaSetDevice(device);
+  return static_cast<int>(error);
+}
+
+inline const char* runtime_error_text(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
+
+#endif
+
+}  // namespace portattn

@@ -1,0 +1,90 @@
+"""Packaging: runs CMake and puts the libraries into portattn/lib.
+
+The core and the host library need a C++ compiler only. The CUDA library is added where nvcc and a GPU are present, the
+torch ops where torch can be imported (so install with --no-build-isolation to get them). PORTATTN_TARGETS=host,cuda,hip
+names the device libraries instead of looking.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "build" / "package"
+LIB = Path("portattn", "lib")
+
+
+def has_nvidia_gpu() -> bool:
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def device_targets() -> list[str]:
+    asked = os.environ.get("PORTATTN_TARGETS")
+    if asked:
+        return [target.strip() for target in asked.split(",")]
+    has_nvcc = shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists() or "CUDACXX" in os.environ
+    return ["host", "cuda"] if has_nvcc and has_nvidia_gpu() else ["host"]
+
+
+def torch_dir() -> str:
+    spec = importlib.util.find_spec("torch")
+    return str(Path(spec.origin).parent) if spec and spec.origin else ""
+
+
+class CMakeBuild(build_ext):
+    """The one "extension" is the set of libraries that CMake installs."""
+
+    def run(self) -> None:
+        destination = ROOT / "python" / LIB if self.inplace else Path(self.build_lib).absolute() / LIB
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        configure = ["cmake", "-S", ROOT, "-B", BUILD, *generator, "-DCMAKE_BUILD_TYPE=Release"]
+        configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
+        shutil.rmtree(destination, ignore_errors=True)  # what an earlier build with more targets left behind
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", BUILD, "--parallel", jobs], check=True)
+        subprocess.run(["cmake", "--install", BUILD, "--prefix", destination], check=True)
+
+    def get_outputs(self) -> list[str]:
+        return [] if self.inplace else [str(path) for path in (Path(self.build_lib) / LIB).glob("*.so")]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    def get_source_files(self) -> list[str]:
+        return []
+
+
+class NativeLibraries(Extension):
+    """Tells setuptools that the wheel is of one platform."""
+
+    def __init__(self) -> None:
+        super().__init__("portattn.lib", sources=[], py_limited_api=True)
+
+
+def commands() -> dict[str, type]:
+    """build_ext, and a wheel tagged py3-none-<platform>: the libraries do not depend on the Python version."""
+    found: dict[str, type] = {"build_ext": CMakeBuild}
+    try:
+        from setuptools.command.bdist_wheel import bdist_wheel
+    except ImportError:
+        from wheel.bdist_wheel import bdist_wheel
+
+    class PlatformWheel(bdist_wheel):
+        def get_tag(self) -> tuple[str, str, str]:
+            return ("py3", "none", super().get_tag()[2])
+
+    return found | {"bdist_wheel": PlatformWheel}
+
+
+setup(ext_modules=[NativeLibraries()], cmdclass=commands())
