@@ -1,0 +1,244 @@
+"""The C API on torch tensors, through ctypes: what the kernel tests drive.
+
+Nothing is copied, converted or made contiguous on the way, so raw strides, poisoned padding and hostile cu_seqlens
+reach the library as they are. Names are those of csrc/include/portattn without their prefix, in lower case.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
+from pathlib import Path
+
+import torch
+
+ATTRS = {
+    "dtype": 0, "q_format": 1, "kv_format": 2, "batch_size": 3, "num_heads_q": 4, "num_heads_kv": 5,
+    "head_dim_qk": 6, "head_dim_v": 7, "max_seqlen_q": 8, "max_seqlen_kv": 9, "total_tokens_q": 10,
+    "total_tokens_kv": 11, "mask_type": 16, "window_left": 17, "window_right": 18, "bottom_right_diagonal": 19,
+    "chunk_size": 20, "attn_scale": 32, "softcap": 33, "dropout": 34, "bias_type": 35, "bias_batch": 36,
+    "bias_heads": 37, "bias_seqlen_q": 38, "bias_seqlen_kv": 39, "bias_grad": 40, "softmax_type": 41,
+    "allow_tf32": 42, "is_training": 48, "deterministic": 49, "backend": 50, "strict": 51, "device_type": 52,
+    "device_index": 53, "max_segment_seqlen_q": 54, "max_segment_seqlen_kv": 55,
+}  # fmt: skip
+FLOAT_ATTRS = {"attn_scale", "softcap", "dropout"}
+FORMATS = {"sbhd": 0, "bshd": 1, "thd": 2, "bhsd": 7}
+BIASES = {"no_bias": 0, "pre_scale_bias": 1, "post_scale_bias": 2, "alibi": 3}
+MASKS = {
+    "no_mask": 0, "padding": 1, "causal": 2, "padding_causal": 3, "causal_bottom_right": 4,
+    "padding_causal_bottom_right": 5, "arbitrary": 64,
+}  # fmt: skip
+SOFTMAXES = {"vanilla": 0, "off-by-one": 1, "learnable": 2}
+BACKENDS = {"none": -1, "fused_varlen": 64, "small_seq": 65, "unfused": 66, "score_mod_jit": 67}
+DTYPES = {
+    torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3, torch.float32: 4, torch.float16: 5,
+    torch.bfloat16: 6, torch.float64: 64,
+}  # fmt: skip
+DEVICES = {"cpu": 0, "cuda": 1}
+STATUSES = (
+    "success", "invalid_argument", "not_supported", "workspace_too_small", "device_error", "not_built",
+    "internal_error",
+)  # fmt: skip
+ENUMS = {
+    "dtype": DTYPES, "q_format": FORMATS, "kv_format": FORMATS, "mask_type": MASKS, "bias_type": BIASES,
+    "softmax_type": SOFTMAXES, "backend": BACKENDS, "device_type": DEVICES,
+}  # fmt: skip
+
+FORWARD, BACKWARD = 0, 1
+MAX_DIMS = 5
+GUARD_BYTES = 512  # on both sides of a workspace, checked after each call
+
+
+class NVTEError(RuntimeError):
+    """A call that returned anything but NVTE_SUCCESS."""
+
+    def __init__(self, status: int, text: str):
+        self.status = STATUSES[status] if 0 <= status < len(STATUSES) else str(status)
+        super().__init__(f"{self.status}: {text}")
+
+
+class Tensor(ctypes.Structure):
+    """NVTETensor."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("data", c_void_p),
+        ("dtype", c_int),
+        ("ndim", c_int32),
+        ("shape", c_int64 * MAX_DIMS),
+        ("strides", c_int64 * MAX_DIMS),
+        ("device_type", c_int),
+        ("device_index", c_int32),
+    ]
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Tensor:
+        view = cls(struct_size=ctypes.sizeof(cls), data=tensor.data_ptr(), dtype=DTYPES[tensor.dtype])
+        view.ndim = tensor.dim()
+        view.shape[: tensor.dim()] = tensor.shape
+        view.strides[: tensor.dim()] = tensor.stride()
+        view.device_type = DEVICES[tensor.device.type]
+        view.device_index = tensor.device.index or 0
+        return view
+
+
+def _bundle(name: str, *fields: str) -> type:
+    """A struct of tensor pointers that starts with its own size."""
+    layout = [("struct_size", c_size_t)] + [(field, POINTER(Tensor)) for field in fields]
+    return type(name, (ctypes.Structure,), {"_fields_": layout})
+
+
+Inputs = _bundle(
+    "Inputs", "q", "k", "v", "bias", "softmax_offset", "alibi_slopes", "attention_mask", "cu_seqlens_q",
+    "cu_seqlens_kv", "cu_seqlens_q_padded", "cu_seqlens_kv_padded", "rng_state",
+)  # fmt: skip
+Outputs = _bundle("Outputs", "o", "lse")
+GradInputs = _bundle("GradInputs", "o", "lse", "d_o")
+GradOutputs = _bundle("GradOutputs", "dq", "dk", "dv", "dbias", "d_softmax_offset")
+
+
+def _pack(kind: type, tensors: dict[str, torch.Tensor | None]) -> ctypes.Structure:
+    """Fills a bundle; a missing tensor is a null pointer."""
+    bundle = kind(struct_size=ctypes.sizeof(kind))
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            setattr(bundle, name, ctypes.pointer(Tensor.of(tensor)))
+    return bundle
+
+
+def library_path() -> Path:
+    """The libportattn.so that the installed package carries."""
+    found = sorted(Path(__file__).resolve().parents[1].rglob("libportattn.so"))
+    if not found:
+        raise FileNotFoundError("libportattn.so is not in the portattn package: build it with 'pip install -e .'")
+    return found[0]
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(library_path()), mode=ctypes.RTLD_LOCAL)
+    lib.nvte_get_last_error.restype = c_char_p
+    lib.nvte_version.restype = c_char_p
+    lib.nvte_fused_attn_backend_name.restype = c_char_p
+    lib.nvte_fused_attn_config_create.argtypes = [POINTER(c_void_p)]
+    lib.nvte_fused_attn_config_destroy.argtypes = [c_void_p]
+    lib.nvte_fused_attn_config_set_int.argtypes = [c_void_p, c_int, c_int64]
+    lib.nvte_fused_attn_config_set_float.argtypes = [c_void_p, c_int, c_double]
+    lib.nvte_fused_attn_workspace_size.argtypes = [c_void_p, c_int, POINTER(c_size_t)]
+    lib.nvte_fused_attn_fwd.argtypes = [c_void_p] + [c_void_p] * 4
+    lib.nvte_fused_attn_bwd.argtypes = [c_void_p] + [c_void_p] * 5
+    lib.nvte_get_fused_attn_backend.argtypes = [c_void_p, POINTER(c_int)]
+    lib.nvte_explain_fused_attn_backend.argtypes = [c_void_p, c_char_p, c_size_t, POINTER(c_size_t)]
+    lib.nvte_describe_devices.argtypes = [c_char_p, c_size_t, POINTER(c_size_t)]
+    return lib
+
+
+def check(status: int) -> None:
+    if status != 0:
+        raise NVTEError(status, library().nvte_get_last_error().decode())
+
+
+class Config:
+    """NVTEFusedAttnConfig; attributes by name, enums by name or number."""
+
+    def __init__(self, **attributes: object):
+        self.handle = c_void_p()
+        check(library().nvte_fused_attn_config_create(ctypes.byref(self.handle)))
+        for name, value in attributes.items():
+            self.set(name, value)
+
+    def __del__(self):
+        if self.handle:
+            library().nvte_fused_attn_config_destroy(self.handle)
+
+    def set(self, name: str, value: object) -> None:
+        value = ENUMS.get(name, {}).get(value, value)
+        setter = "set_float" if name in FLOAT_ATTRS else "set_int"
+        check(getattr(library(), f"nvte_fused_attn_config_{setter}")(self.handle, ATTRS[name], value))
+
+    def workspace_bytes(self, direction: int) -> int:
+        size = c_size_t()
+        check(library().nvte_fused_attn_workspace_size(self.handle, direction, ctypes.byref(size)))
+        return size.value
+
+    def backend(self) -> str:
+        number = c_int()
+        check(library().nvte_get_fused_attn_backend(self.handle, ctypes.byref(number)))
+        return library().nvte_fused_attn_backend_name(number.value).decode()
+
+    def explain(self) -> str:
+        return _read_text(functools.partial(library().nvte_explain_fused_attn_backend, self.handle))
+
+
+def _read_text(call) -> str:
+    """Text of a (buffer, capacity, *length) function: asks for the length, then reads."""
+    length = c_size_t()
+    check(call(None, 0, ctypes.byref(length)))
+    text = ctypes.create_string_buffer(length.value + 1)
+    check(call(text, length.value + 1, ctypes.byref(length)))
+    return text.value.decode()
+
+
+def describe_devices() -> str:
+    return _read_text(library().nvte_describe_devices)
+
+
+class Workspace:
+    """Scratch of exactly the asked size, full of NaN, with guards that no kernel may touch."""
+
+    def __init__(self, config: Config, direction: int, device: torch.device):
+        size = config.workspace_bytes(direction)
+        self.buffer = torch.full((size + 2 * GUARD_BYTES + 256,), 0xFF, dtype=torch.uint8, device=device)
+        first = GUARD_BYTES + -(self.buffer.data_ptr() + GUARD_BYTES) % 256
+        self.tensor = self.buffer[first : first + size] if size else None
+
+    def pointer(self):
+        return None if self.tensor is None else ctypes.pointer(Tensor.of(self.tensor))
+
+    def check_guards(self) -> None:
+        if self.tensor is not None:
+            self.tensor.fill_(0xFF)
+        assert bool((self.buffer == 0xFF).all()), "a kernel wrote outside its workspace"
+
+
+def _stream(stream: object, device: torch.device) -> c_void_p | None:
+    if device.type == "cpu":
+        return None
+    return c_void_p((stream or torch.cuda.current_stream(device)).cuda_stream)
+
+
+def forward(
+    config: Config, inputs: dict, outputs: dict, *, workspace: Workspace | None = None, stream=None
+) -> Workspace:
+    """nvte_fused_attn_fwd. Tensors by the names of the C structs; a workspace may be kept for graph capture."""
+    device = inputs["q"].device
+    workspace = workspace or Workspace(config, FORWARD, device)
+    check(
+        library().nvte_fused_attn_fwd(
+            config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(Outputs, outputs)),
+            workspace.pointer(), _stream(stream, device),
+        )
+    )  # fmt: skip
+    return workspace
+
+
+def backward(
+    config: Config,
+    inputs: dict,
+    grad_inputs: dict,
+    grad_outputs: dict,
+    *,
+    workspace: Workspace | None = None,
+    stream=None,
+) -> Workspace:
+    """nvte_fused_attn_bwd, likewise."""
+    device = inputs["q"].device
+    workspace = workspace or Workspace(config, BACKWARD, device)
+    check(
+        library().nvte_fused_attn_bwd(
+            config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(GradInputs, grad_inputs)),
+            ctypes.byref(_pack(GradOutputs, grad_outputs)), workspace.pointer(), _stream(stream, device),
+        )
+    )  # fmt: skip
+    return workspace

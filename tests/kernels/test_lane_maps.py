@@ -1,0 +1,39 @@
+"""C++ proofs on the headers that device code uses, compiled here: lane maps, shared memory layouts, Philox."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from portattn.testing.dropout import dropout_factor
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = Path(__file__).resolve().parent / "cpp"
+
+
+def compile_and_run(name: str, folder: Path) -> str:
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    program = folder / name
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DPORTATTN_TARGET_HOST"]
+    include = f"-I{ROOT / 'csrc' / 'cuda'}"
+    subprocess.run([compiler, *flags, include, SOURCES / f"{name}.cpp", "-o", program], check=True)
+    result = subprocess.run([program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def test_lane_maps_and_shared_layouts(tmp_path: Path) -> None:
+    compile_and_run("lane_maps_test", tmp_path)
+
+
+def test_philox_header_and_its_python_replica(tmp_path: Path) -> None:
+    lines = compile_and_run("philox_test", tmp_path).split()
+    kept = torch.tensor([[int(c) for c in line] for line in lines], dtype=torch.bool)
+    replica = dropout_factor(0.3, seed=0x0123456789ABCDEF, offset=0x100000005, stream=2 * 3 + 1, len_q=40, len_kv=70)
+    assert torch.equal(kept, replica != 0)
