@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROUTINE = re.compile(r"^ptxas info\s*:|^\s*\d+ bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\s*$|^\s*$")
+ROUTINE = re.compile(
+    r"^ptxas info\s*:(?! \(C\d+\))"  # (C7510) and its like are warnings in all but name
+    r"|^\s*0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\s*$"
+    r"|^\s*$"
+)
 
 
 def main(command: list[str]) -> int:

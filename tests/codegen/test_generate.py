@@ -1,0 +1,82 @@
+"""The generator of kernel instances: what it writes, that it writes no more than needed, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import generate
+
+CODEGEN = Path(generate.__file__).resolve().parent
+KERNELS = generate.read_toml(CODEGEN / "kernels.toml")
+TUNING = {arch: generate.read_toml(CODEGEN / "tuning" / f"{arch}.toml") for arch in generate.MIN_DEVICE_ARCH}
+ARCHS = sorted(TUNING)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_instance_has_one_file_a_direction_and_one_row(arch: str) -> None:
+    files = generate.generate(KERNELS, TUNING[arch], arch)
+    names = {
+        f"hd{qk}x{v}_{dtype}_{arch}" for dtype in KERNELS["fmha"]["dtypes"] for qk, v in KERNELS["fmha"]["head_dims"]
+    }
+    assert set(files) == {f"fmha_{way}_{name}.cu" for way in ("fwd", "bwd") for name in names} | {"fmha_table.cu"}
+    assert set(re.findall(r'\{"(\w+)"', files["fmha_table.cu"])) == names
+    assert len(files) < 100
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_name_of_file_kernel_and_launcher_is_one(arch: str) -> None:
+    files = generate.generate(KERNELS, TUNING[arch], arch)
+    table = files.pop("fmha_table.cu")
+    for file, text in files.items():
+        kernel = file.removesuffix(".cu")
+        assert f"struct {kernel}\n" in text
+        assert f"int run_{kernel}(const AttnParams& params, void* stream) {{" in text
+        assert f"int run_{kernel}(const AttnParams& params, void* stream);" in table
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_table_finds_the_smallest_instance(arch: str) -> None:
+    """The table is searched from the top: of a dtype's rows, the first that fits must be the smallest."""
+    table = generate.generate(KERNELS, TUNING[arch], arch)["fmha_table.cu"]
+    rows = [(dtype, int(qk), int(v)) for dtype, qk, v in re.findall(r"DType::(\w+), (\d+), (\d+),", table)]
+    for dtype in {row[0] for row in rows}:
+        pairs = [row[1:] for row in rows if row[0] == dtype]
+        for qk in range(8, 257, 8):
+            for v in range(8, 257, 8):
+                fitting = [pair for pair in pairs if pair[0] >= qk and pair[1] >= v]
+                assert sum(fitting[0]) == min(map(sum, fitting)), (dtype, qk, v, fitting[0])
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_unchanged_files_keep_their_time_and_stale_ones_go(arch: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(CODEGEN / "generate.py"), "--arch", arch, "--out", str(tmp_path)]
+    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True).stdout
+    assert list(tmp_path.iterdir()) == []
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == listed
+    files = sorted(tmp_path.iterdir())
+    assert listed.split() == [str(file) for file in files]
+    times = {file: file.stat().st_mtime_ns for file in files}
+    edited, stale = files[0], tmp_path / "fmha_fwd_hd8x8_bf16_none.cu"
+    edited.write_text("edited by hand\n")
+    stale.write_text("no longer in kernels.toml\n")
+    subprocess.run(command, capture_output=True, check=True)
+    assert not stale.exists()
+    assert "edited by hand" not in edited.read_text()
+    assert all(file.stat().st_mtime_ns == times[file] for file in files[1:])
+
+
+def test_missing_and_misspelt_tuning_is_refused_by_name() -> None:
+    tuning = copy.deepcopy(TUNING["host"])
+    del tuning["fwd"]["16-bit"]["64x64"]
+    with pytest.raises(SystemExit, match=r"tuning/host\.toml \[fwd\.16-bit\] 64x64 is missing"):
+        generate.generate(KERNELS, tuning, "host")
+    tuning = copy.deepcopy(TUNING["host"])
+    tuning["bwd"]["32-bit"]["64x64"]["block_k"] = 64
+    with pytest.raises(SystemExit, match=r"\[bwd\.32-bit\] 64x64 has .*'block_k'.*needed are exactly"):
+        generate.generate(KERNELS, tuning, "host")

@@ -1,0 +1,14 @@
+"""Test levels: a test without a level is L0 (no GPU), which is what plain `pytest` selects."""
+
+from __future__ import annotations
+
+import pytest
+
+LEVELS = ("L0", "L1", "L2", "L3")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not any(item.get_closest_marker(level) for level in LEVELS):
+            item.add_marker(pytest.mark.L0)
