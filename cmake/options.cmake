@@ -29,8 +29,7 @@ set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib")
-set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
-set(CMAKE_INSTALL_RPATH "$ORIGIN")
+set(CMAKE_SKIP_RPATH ON)  # siblings are loaded by path, torch is in the process already: no path of this machine is kept
 
 set(PORTATTN_CSRC "${PROJECT_SOURCE_DIR}/csrc")
 
@@ -39,8 +38,7 @@ set(PORTATTN_CSRC "${PROJECT_SOURCE_DIR}/csrc")
 function(portattn_seal_library target exports)
   target_link_options(${target} PRIVATE -Wl,-Bsymbolic -Wl,--as-needed
                       "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/${exports}")
-  set_target_properties(${target} PROPERTIES LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/${exports}"
-                        BUILD_RPATH "$ORIGIN")
+  set_target_properties(${target} PROPERTIES LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/${exports}")
   install(TARGETS ${target} LIBRARY DESTINATION .)
 endfunction()
 
