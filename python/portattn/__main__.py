@@ -1,0 +1,5 @@
+"""`python -m portattn`: the same as `python -m portattn.info`."""
+
+from portattn.info import main
+
+main()

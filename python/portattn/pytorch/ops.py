@@ -1,0 +1,108 @@
+"""Loads the torch operators of python/csrc/torch_ops.cpp and tells torch what they return, for tracing and autograd.
+
+Autograd is a torch.autograd.Function around the operators rather than a formula registered on them: it costs less per
+call, and torch.compile traces through it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from portattn.common.enums import QKV_FORMATS, ConfigAttr
+from portattn.common.library import TORCH_LIBRARY, LibraryError, library_path
+
+MIN_TORCH = (2, 11)
+
+
+def _load() -> None:
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < MIN_TORCH:
+        needed = ".".join(map(str, MIN_TORCH))
+        raise LibraryError(f"portattn.pytorch needs torch {needed} or newer, found {torch.__version__}")
+    path = library_path(TORCH_LIBRARY)
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise LibraryError(f"{path} does not load into torch {torch.__version__}: {error}") from error
+
+
+_load()
+
+fused_attn_fwd = torch.ops.portattn.fused_attn_fwd.default
+fused_attn_bwd = torch.ops.portattn.fused_attn_bwd.default
+fused_attn_explain = torch.ops.portattn.fused_attn_explain.default
+fused_attn_fallback_reason = torch.ops.portattn.fused_attn_fallback_reason.default
+
+
+def _attr(attrs: tuple[int, ...], attr: ConfigAttr, default: int) -> int:
+    """The value of `attr` in the alternating list that the operators take."""
+    for name, value in zip(attrs[::2], attrs[1::2], strict=True):
+        if name == attr:
+            return value
+    return default
+
+
+def _lse_shape(q: torch.Tensor, attrs: tuple[int, ...]) -> tuple[int, ...]:
+    qkv_format = _attr(attrs, ConfigAttr.Q_FORMAT, QKV_FORMATS["bshd"])
+    if qkv_format == QKV_FORMATS["thd"]:
+        return q.shape[:2]
+    if qkv_format == QKV_FORMATS["bhsd"]:
+        return q.shape[:3]
+    if qkv_format == QKV_FORMATS["sbhd"]:
+        return (q.shape[1], q.shape[2], q.shape[0])
+    return (q.shape[0], q.shape[2], q.shape[1])
+
+
+@torch.library.register_fake("portattn::fused_attn_fwd")
+def _fused_attn_fwd_fake(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+    attrs, with_lse = rest[9], rest[-1]
+    out = q.new_empty((*q.shape[:-1], v.shape[-1]))
+    return out, q.new_empty(_lse_shape(q, attrs) if with_lse else (0,), dtype=torch.float32)
+
+
+@torch.library.register_fake("portattn::fused_attn_bwd")
+def _fused_attn_bwd_fake(
+    d_o: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor | None,
+    softmax_offset: torch.Tensor | None,
+    *rest: Any,
+) -> tuple[torch.Tensor, ...]:
+    with_dbias = bias is not None and _attr(rest[7], ConfigAttr.BIAS_GRAD, 0)
+    return (
+        q.new_empty(q.shape),
+        k.new_empty(k.shape),
+        v.new_empty(v.shape),
+        bias.new_empty(bias.shape) if with_dbias else q.new_empty(0, dtype=torch.float32),
+        q.new_empty(0 if softmax_offset is None else softmax_offset.shape, dtype=torch.float32),
+    )
+
+
+class FusedAttention(torch.autograd.Function):
+    """The forward operator with its gradient: takes its arguments without `with_lse`, returns out and lse."""
+
+    @staticmethod
+    def forward(ctx: Any, *problem: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        out, lse = fused_attn_fwd(*problem, True)
+        ctx.save_for_backward(out, lse, *problem[:12])
+        ctx.settings = problem[12:]
+        ctx.mark_non_differentiable(lse)
+        ctx.set_materialize_grads(False)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_o: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
+        if d_o is None:
+            return (None,) * 18
+        out, lse, *tensors = ctx.saved_tensors
+        dq, dk, dv, dbias, d_softmax_offset = fused_attn_bwd(d_o, out, lse, *tensors, *ctx.settings)
+        needs = ctx.needs_input_grad
+        return (dq, dk, dv, dbias if needs[3] else None, d_softmax_offset if needs[4] else None, *(None,) * 13)
