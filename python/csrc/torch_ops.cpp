@@ -1,5 +1,6 @@
 // The torch operators of portattn, on torch's stable ABI:
 //   fused_attn_fwd -> (out, lse)     fused_attn_bwd -> (dq, dk, dv, dbias, d_softmax_offset)
+//   fused_attn: fused_attn_fwd under the name that has an autograd formula (portattn/pytorch/ops.py)
 //   fused_attn_explain, fused_attn_fallback_reason -> text
 // They fill the C API's structs, allocate outputs and workspace, and launch on torch's current stream. Static settings
 // arrive as `attrs`: NVTE_ATTR number, value, NVTE_ATTR number, value, ... No handle or pointer crosses, so graphs that
@@ -276,6 +277,7 @@ void boxed_text(StableIValue* stack, uint64_t, uint64_t) {
 
 void register_kernels(torch::stable::detail::StableLibrary& library) {
   library.impl("fused_attn_fwd", &boxed_forward);
+  library.impl("fused_attn", &boxed_forward);
   library.impl("fused_attn_bwd", &boxed_backward);
   library.impl("fused_attn_explain", &boxed_text<explain>);
   library.impl("fused_attn_fallback_reason", &boxed_text<fallback_reason>);
@@ -285,6 +287,7 @@ void register_kernels(torch::stable::detail::StableLibrary& library) {
 
 STABLE_TORCH_LIBRARY(portattn, library) {
   library.def("fused_attn_fwd(" PORTATTN_PROBLEM_SCHEMA ", bool with_lse) -> (Tensor out, Tensor lse)");
+  library.def("fused_attn(" PORTATTN_PROBLEM_SCHEMA ", bool with_lse) -> (Tensor out, Tensor lse)");
   library.def("fused_attn_bwd(Tensor d_o, Tensor out, Tensor lse, " PORTATTN_PROBLEM_SCHEMA
               ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dbias, Tensor d_softmax_offset)");
   library.def("fused_attn_explain(" PORTATTN_PROBLEM_SCHEMA ") -> str");

@@ -18,7 +18,13 @@ from portattn.pytorch.masks import (
     split_padding_mask,
     valid_runs,
 )
-from portattn.pytorch.ops import FusedAttention, fused_attn_explain, fused_attn_fallback_reason, fused_attn_fwd
+from portattn.pytorch.ops import (
+    FusedAttention,
+    fused_attn,
+    fused_attn_explain,
+    fused_attn_fallback_reason,
+    fused_attn_fwd,
+)
 from portattn.pytorch.settings import Settings, build_attrs, cached_settings
 
 _log = logging.getLogger("portattn")
@@ -81,12 +87,12 @@ def dot_product_attention(
         softmax_type, softmax_offset, attention_mask, dropout_p, deterministic, backend, strict, bottom_right_diagonal,
         rng_state,
     )  # fmt: skip
-    if settings is not None and not settings.choice_seen:
-        _log_fallback(settings, problem)
-    if needs_grad:
-        out, lse = FusedAttention.apply(*problem)
+    if settings is None:
+        out, lse = fused_attn(*problem, needs_grad or return_lse)
     else:
-        out, lse = fused_attn_fwd(*problem, return_lse)
+        if not settings.choice_seen:
+            _log_fallback(settings, problem)
+        out, lse = FusedAttention.apply(*problem) if needs_grad else fused_attn_fwd(*problem, return_lse)
     return (out, lse) if return_lse else out
 
 

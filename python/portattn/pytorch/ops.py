@@ -1,7 +1,8 @@
 """Loads the torch operators of python/csrc/torch_ops.cpp and tells torch what they return, for tracing and autograd.
 
-Autograd is a torch.autograd.Function around the operators rather than a formula registered on them: it costs less per
-call, and torch.compile traces through it.
+Eager calls get their gradient from a torch.autograd.Function, which costs less per call than a formula registered on an
+operator. torch.compile traces the operator `fused_attn`, which has that formula: unlike an autograd.Function it may be
+given one tensor twice (k and v, or both cu_seqlens).
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from portattn.common.enums import QKV_FORMATS, ConfigAttr
 from portattn.common.library import TORCH_LIBRARY, LibraryError, library_path
 
 MIN_TORCH = (2, 11)
+
+# The operators' arguments, in schema order: q ... rng_state, then attrs ... max_seqlen_kv.
+NUM_TENSORS = 12
+NUM_SETTINGS = 6
 
 
 def _load() -> None:
@@ -31,6 +36,7 @@ def _load() -> None:
 
 _load()
 
+fused_attn = torch.ops.portattn.fused_attn.default
 fused_attn_fwd = torch.ops.portattn.fused_attn_fwd.default
 fused_attn_bwd = torch.ops.portattn.fused_attn_bwd.default
 fused_attn_explain = torch.ops.portattn.fused_attn_explain.default
@@ -56,6 +62,7 @@ def _lse_shape(q: torch.Tensor, attrs: tuple[int, ...]) -> tuple[int, ...]:
     return (q.shape[0], q.shape[2], q.shape[1])
 
 
+@torch.library.register_fake("portattn::fused_attn")
 @torch.library.register_fake("portattn::fused_attn_fwd")
 def _fused_attn_fwd_fake(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
     attrs, with_lse = rest[9], rest[-1]
@@ -85,24 +92,45 @@ def _fused_attn_bwd_fake(
     )
 
 
+def _keep_for_backward(ctx: Any, problem: tuple[Any, ...], out: torch.Tensor, lse: torch.Tensor) -> None:
+    ctx.save_for_backward(out, lse, *problem[:NUM_TENSORS])
+    ctx.settings = problem[NUM_TENSORS:]
+    ctx.mark_non_differentiable(lse)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, d_o: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """Of the operator's NUM_TENSORS tensors and NUM_SETTINGS settings."""
+    if d_o is None:
+        return (None,) * (NUM_TENSORS + NUM_SETTINGS)
+    out, lse, *tensors = ctx.saved_tensors
+    dq, dk, dv, dbias, d_softmax_offset = fused_attn_bwd(d_o, out, lse, *tensors, *ctx.settings)
+    _, _, _, wants_dbias, wants_d_softmax_offset = ctx.needs_input_grad[:5]
+    used = (dq, dk, dv, dbias if wants_dbias else None, d_softmax_offset if wants_d_softmax_offset else None)
+    return used + (None,) * (NUM_TENSORS + NUM_SETTINGS - len(used))
+
+
 class FusedAttention(torch.autograd.Function):
-    """The forward operator with its gradient: takes its arguments without `with_lse`, returns out and lse."""
+    """The eager forward with its gradient: takes the operator's arguments without `with_lse`, returns out and lse."""
 
     @staticmethod
     def forward(ctx: Any, *problem: Any) -> tuple[torch.Tensor, torch.Tensor]:
         out, lse = fused_attn_fwd(*problem, True)
-        ctx.save_for_backward(out, lse, *problem[:12])
-        ctx.settings = problem[12:]
-        ctx.mark_non_differentiable(lse)
-        ctx.set_materialize_grads(False)
+        _keep_for_backward(ctx, problem, out, lse)
         return out, lse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_o: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
-        if d_o is None:
-            return (None,) * 18
-        out, lse, *tensors = ctx.saved_tensors
-        dq, dk, dv, dbias, d_softmax_offset = fused_attn_bwd(d_o, out, lse, *tensors, *ctx.settings)
-        needs = ctx.needs_input_grad
-        return (dq, dk, dv, dbias if needs[3] else None, d_softmax_offset if needs[4] else None, *(None,) * 13)
+        return _gradients(ctx, d_o)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    _keep_for_backward(ctx, inputs[:-1], *output)
+
+
+def _backward(ctx: Any, d_o: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
+    return (*_gradients(ctx, d_o), None)
+
+
+torch.library.register_autograd("portattn::fused_attn", _backward, setup_context=_setup_context)
