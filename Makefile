@@ -39,8 +39,8 @@ $(VENV)/.needs-%: requirements/%.txt requirements/install.py | $(VENV)/bin/pytho
 	$(RUN) requirements/install.py $<
 	@touch $@
 
-# The build is run by itself first because pip would hide its progress; without build isolation, because the torch ops
-# are built against the torch that is used.
+# The build is run by itself first because pip would hide its progress; without build isolation, because the build
+# requirements are in .venv already.
 $(VENV)/.portattn: $(SOURCES) | $(VENV)/.needs-build
 	$(RUN) setup.py --quiet build_ext --inplace
 	$(RUN) -m pip install --quiet --no-build-isolation --no-deps --editable .

@@ -1,23 +1,21 @@
 """Packaging: runs CMake and puts the libraries into portattn/lib.
 
 The core and the host library need a C++ compiler only. The CUDA library is added where nvcc and a GPU are present, the
-torch ops where torch can be imported (so install with --no-build-isolation to get them). PORTATTN_TARGETS=host,cuda,hip
-names the device libraries instead of looking.
+torch ops where torch >= 2.11 is installed. PORTATTN_TARGETS=host,cuda,hip names the device libraries instead.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-BUILD = ROOT / "build" / "package"
 LIB = Path("portattn", "lib")
 
 
@@ -36,9 +34,25 @@ def device_targets() -> list[str]:
     return ["host", "cuda"] if has_nvcc and has_nvidia_gpu() else ["host"]
 
 
+FIND_TORCH = """
+import importlib.metadata, importlib.util, pathlib
+if spec := importlib.util.find_spec("torch"):
+    print(importlib.metadata.version("torch"), pathlib.Path(spec.origin).parent)
+"""
+
+
 def torch_dir() -> str:
-    spec = importlib.util.find_spec("torch")
-    return str(Path(spec.origin).parent) if spec and spec.origin else ""
+    """Folder of the torch package, "" without one. Asks a Python that ignores PYTHONPATH, by which pip hides the
+    environment that it installs into behind a temporary one."""
+    found = subprocess.run([sys.executable, "-E", "-c", FIND_TORCH], capture_output=True, text=True).stdout.split()
+    if not found:
+        print("portattn: no torch ops: torch is not installed in this environment", flush=True)
+        return ""
+    version, folder = found
+    if tuple(int(part) for part in version.split(".")[:2]) < (2, 11):
+        print(f"portattn: no torch ops: torch is {version}, they need at least 2.11", flush=True)
+        return ""
+    return folder
 
 
 class CMakeBuild(build_ext):
@@ -46,14 +60,17 @@ class CMakeBuild(build_ext):
 
     def run(self) -> None:
         destination = ROOT / "python" / LIB if self.inplace else Path(self.build_lib).absolute() / LIB
-        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        configure = ["cmake", "-S", ROOT, "-B", BUILD, *generator, "-DCMAKE_BUILD_TYPE=Release"]
-        configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
+        ninja = shutil.which("ninja")
+        build = ROOT / "build" / ("package" if ninja else "package-make")
+        configure = ["cmake", "-S", ROOT, "-B", build, "-DCMAKE_BUILD_TYPE=Release"]
+        configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
+        configure += [f"-DPython3_EXECUTABLE={sys.executable}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
+        configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}"]
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
         shutil.rmtree(destination, ignore_errors=True)  # what an earlier build with more targets left behind
         subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", BUILD, "--parallel", jobs], check=True)
-        subprocess.run(["cmake", "--install", BUILD, "--prefix", destination], check=True)
+        subprocess.run(["cmake", "--build", build, "--parallel", jobs], check=True)
+        subprocess.run(["cmake", "--install", build, "--prefix", destination], check=True)
 
     def get_outputs(self) -> list[str]:
         return [] if self.inplace else [str(path) for path in (Path(self.build_lib) / LIB).glob("*.so")]

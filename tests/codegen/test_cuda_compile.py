@@ -40,9 +40,9 @@ def test_report_parser_sees_spills_stack_and_warnings() -> None:
 
 @pytest.fixture(scope="module")
 def cuda_build() -> Path:
-    build = ROOT / "build" / "package"
-    if not (build / "cmake" / "cuda_plugin").exists():
-        build = ROOT / "build" / "cuda"
+    made_by_setup = [ROOT / "build" / name for name in ("package", "package-make")]
+    build = next((path for path in made_by_setup if (path / "cmake" / "cuda_plugin").exists()), ROOT / "build" / "cuda")
+    if build.name == "cuda":
         subprocess.run(["cmake", "--preset", "cuda", f"-DCMAKE_CUDA_COMPILER={NVCC}"], cwd=ROOT, check=True)
     jobs = str(len(os.sched_getaffinity(0)))
     subprocess.run(["cmake", "--build", build, "--target", "portattn_cuda", "--parallel", jobs], check=True)
