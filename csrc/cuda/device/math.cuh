@@ -3,18 +3,18 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
 #include "device/types.cuh"
 
 namespace portattn {
 
-constexpr float kLog2e = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
+// Cast to the accumulator type where they are used: Acc(kLog2e).
+constexpr double kLog2e = 1.4426950408889634;
+constexpr double kLn2 = 0.6931471805599453;
 
 template <class Acc>
 PA_HOST_DEVICE constexpr Acc neg_inf() {
-  return -std::numeric_limits<Acc>::infinity();
+  return static_cast<Acc>(-INFINITY);
 }
 
 #if defined(PORTATTN_TARGET_HOST)
@@ -43,17 +43,7 @@ PA_DEVICE float fast_exp2(float x) {
   return x != x ? x : y;
 }
 PA_DEVICE double fast_exp2(double x) { return std::exp2(x); }
-PA_DEVICE float fast_tanh(float x) {
-  float ax = x < 0.f ? -x : x;
-  float t = fast_exp2(-2.f * kLog2e * ax);
-  // Near 0 the quotient cancels; the odd series is exact enough there.
-  float big = (1.f - t) / (1.f + t);
-  float x2 = ax * ax;
-  float small = ax * (1.f + x2 * (-0.333333333f + x2 * (0.133333333f - 0.0539682540f * x2)));
-  float y = ax < 0.1f ? small : big;
-  return x < 0.f ? -y : y;
-}
-PA_DEVICE double fast_tanh(double x) { return std::tanh(x); }
+PA_DEVICE float fast_quotient(float a, float b) { return a / b; }
 PA_DEVICE float log2_acc(float x) { return std::log2(x); }
 PA_DEVICE double log2_acc(double x) { return std::log2(x); }
 template <class Acc>
@@ -69,14 +59,35 @@ PA_DEVICE float fast_exp2(float x) {
   return y;
 }
 PA_DEVICE double fast_exp2(double x) { return exp2(x); }
-PA_DEVICE float fast_tanh(float x) { return tanhf(x); }
-PA_DEVICE double fast_tanh(double x) { return tanh(x); }
+PA_DEVICE float fast_quotient(float a, float b) { return __fdividef(a, b); }
 PA_DEVICE float log2_acc(float x) { return log2f(x); }
 PA_DEVICE double log2_acc(double x) { return log2(x); }
 PA_DEVICE float max_acc(float a, float b) { return fmaxf(a, b); }
 PA_DEVICE double max_acc(double a, double b) { return fmax(a, b); }
 
 #endif
+
+// tanh(|x|) = (1 - t) / (1 + t), t = exp(-2 |x|); near 0, where that cancels, the odd series.
+PA_DEVICE float fast_tanh(float x) {
+  const float ax = x < 0.f ? -x : x;
+  const float t = fast_exp2(-2.f * kLog2e * ax);
+  const float far = fast_quotient(1.f - t, 1.f + t);
+  const float x2 = ax * ax;
+  const float near = ax * (1.f + x2 * (-0.333333333f + x2 * (0.133333333f - 0.0539682540f * x2)));
+  const float y = ax < 0.1f ? near : far;
+  return x < 0.f ? -y : y;
+}
+PA_DEVICE double fast_tanh(double x) { return tanh(x); }
+
+PA_HOST_DEVICE uint32_t mul_high(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>((static_cast<uint64_t>(a) * b) >> 32);
+}
+
+// n / f.divisor for 0 <= n < 2^31 and f.divisor >= 1.
+PA_HOST_DEVICE int32_t fast_divide(int32_t n, const FastDivisor& f) {
+  if (f.divisor == 1) return n;
+  return static_cast<int32_t>(mul_high(static_cast<uint32_t>(n), f.magic) >> f.shift);
+}
 
 // Integer helpers shared by schedulers and launchers.
 template <class I>

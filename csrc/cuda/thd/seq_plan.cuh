@@ -14,7 +14,7 @@
 
 namespace portattn {
 
-// What cu_seqlens claim, each sequence alone cut to the buffer.
+// What cu_seqlens claim, each sequence alone cut to the buffer and to kMaxSeqlen.
 class ClaimedSpans {
  public:
   PA_DEVICE explicit ClaimedSpans(const SidePlanRequest& side)
@@ -25,7 +25,7 @@ class ClaimedSpans {
   PA_DEVICE int32_t start(int64_t i) const { return static_cast<int32_t>(clamp<int64_t>(starts_[i], 0, total_)); }
 
   PA_DEVICE int32_t end(int64_t i) const {
-    const int64_t len = clamp<int64_t>(int64_t{cu_[i + 1]} - cu_[i], 0, total_);
+    const int64_t len = clamp<int64_t>(int64_t{cu_[i + 1]} - cu_[i], 0, kMaxSeqlen);
     return static_cast<int32_t>(min_of<int64_t>(start(i) + len, total_));
   }
 

@@ -8,6 +8,8 @@
 
 namespace portattn::host {
 
+constexpr int kCopyAlignment = 1;  // bytes; what the tile copies below ask of rows and strides
+
 template <int Threads, class Smem, class T>
 PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int rows_valid, int cols_valid,
                                int /*tid*/) {

@@ -1,0 +1,74 @@
+// acc [64, 64] += A [64, depth] . B [64, depth]^T for operands in global memory and any depth: the product that scores
+// and their gradients are made of. Both operands are staged through shared memory in pieces of 128 bytes of each row,
+// double buffered, so that shared memory does not grow with the head dim.
+#pragma once
+
+#include "attn/seqlen_info.cuh"
+#include "tile/copy_any.cuh"
+#include "tile/ops.cuh"
+
+namespace portattn {
+
+constexpr int kProductRows = 64;
+
+// Up to 64 consecutive rows of one head; rows from `valid` on read as 0.
+template <class T>
+struct RowBlock {
+  const T* data;
+  int64_t stride;
+  int32_t valid;
+};
+
+template <class T>
+PA_DEVICE RowBlock<T> row_block(const TensorView& view, int32_t seq, const SeqRows& rows, int32_t first, int32_t head) {
+  return {row_pointer<const T>(view, seq, rows, first, head), view.token_stride,
+          clamp(rows.len - first, 0, kProductRows)};
+}
+
+template <class T, int Threads>
+class BlockProduct {
+ public:
+  static constexpr int kDepth = 128 / static_cast<int>(sizeof(T));
+  using Tile = SmemTile<T, kProductRows, kDepth>;
+  static constexpr int kSmemBytes = 4 * Tile::kBytes;
+
+  PA_DEVICE BlockProduct(char* smem, bool wide, int tid) : smem_(smem), wide_(wide), tid_(tid) {}
+
+  // a_row and b_row: corner of the warp's accumulators. tail() issues loads that overlap the last step; they have not
+  // arrived on return.
+  template <class Acc, class Tail>
+  PA_DEVICE void add(Acc& acc, const RowBlock<T>& a, const RowBlock<T>& b, int32_t depth, int a_row, int b_row,
+                     Tail tail) const {
+    const int32_t steps = ceil_div(depth, kDepth);
+    load(a, b, depth, 0);
+    copy_commit();
+    for (int32_t step = 0; step < steps; ++step) {
+      if (step + 1 < steps) {
+        load(a, b, depth, step + 1);
+      } else {
+        tail();
+      }
+      copy_commit();
+      copy_wait<1>();
+      block_sync();  // this step's pieces have arrived for all
+      mma_nt(acc, tile_a(step), a_row, tile_b(step), b_row, tid_ % Arch::kWarpSize);
+      block_sync();  // all are done with them, the step after next may overwrite them
+    }
+  }
+
+ private:
+  PA_DEVICE Tile tile_a(int32_t step) const { return Tile(smem_ + step % 2 * 2 * Tile::kBytes); }
+  PA_DEVICE Tile tile_b(int32_t step) const { return Tile(smem_ + (step % 2 * 2 + 1) * Tile::kBytes); }
+
+  PA_DEVICE void load(const RowBlock<T>& a, const RowBlock<T>& b, int32_t depth, int32_t step) const {
+    const int32_t first = step * kDepth;
+    load_tile_any<Threads>(wide_, tile_a(step), a.data + first, a.stride, a.valid, depth - first, tid_);
+    load_tile_any<Threads>(wide_, tile_b(step), b.data + first, b.stride, b.valid, depth - first, tid_);
+  }
+
+  char* smem_;
+  bool wide_;
+  int tid_;
+};
+
+}  // namespace portattn
