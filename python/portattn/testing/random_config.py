@@ -38,6 +38,7 @@ class Side:
     tail: int = 0  # thd: rows after the last slot
     cu_extra: int = 0  # entries of cu_seqlens beyond b + 1
     cu_seqlens: tuple[int, ...] = ()  # offsets to pass as they are, for hostile ones; () = made from lens
+    cu_seqlens_padded: tuple[int, ...] = ()  # likewise
 
     __repr__ = _short_repr
 
@@ -75,6 +76,8 @@ class Side:
 
     def padded_offsets(self) -> list[int] | None:
         """cu_seqlens_padded as passed."""
+        if self.cu_seqlens_padded:
+            return list(self.cu_seqlens_padded)
         if not self.gaps:
             return None
         offsets = [self.lead]

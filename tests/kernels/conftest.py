@@ -1,0 +1,20 @@
+"""Where kernel tests run, and how one printed case is repeated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("portattn")
+    group.addoption("--case", help="run only this case of test_random.py, as a failure printed it")
+    group.addoption("--forward", default="none", help="backend of --case's forward; 'none' lets the library choose")
+    group.addoption("--backward", default="none", help="backend of --case's backward")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.L1)])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU that torch can use")
+    return request.param
