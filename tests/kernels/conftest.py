@@ -9,8 +9,8 @@ import torch
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("portattn")
     group.addoption("--case", help="run only this case of test_random.py, as a failure printed it")
-    group.addoption("--forward", default="none", help="backend of --case's forward; 'none' lets the library choose")
-    group.addoption("--backward", default="none", help="backend of --case's backward")
+    group.addoption("--forward", help="backend of --case's forward; without it the library chooses")
+    group.addoption("--backward", help="backend of --case's backward")
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.L1)])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import functools
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
-from pathlib import Path
 
 import torch
+
+from portattn.common.enums import BACKENDS, BIAS_TYPES, MASK_TYPES, QKV_FORMATS, SOFTMAX_TYPES
+from portattn.common.library import core
 
 ATTRS = {
     "dtype": 0, "q_format": 1, "kv_format": 2, "batch_size": 3, "num_heads_q": 4, "num_heads_kv": 5,
@@ -23,14 +25,6 @@ ATTRS = {
     "device_index": 53, "max_segment_seqlen_q": 54, "max_segment_seqlen_kv": 55,
 }  # fmt: skip
 FLOAT_ATTRS = {"attn_scale", "softcap", "dropout"}
-FORMATS = {"sbhd": 0, "bshd": 1, "thd": 2, "bhsd": 7}
-BIASES = {"no_bias": 0, "pre_scale_bias": 1, "post_scale_bias": 2, "alibi": 3}
-MASKS = {
-    "no_mask": 0, "padding": 1, "causal": 2, "padding_causal": 3, "causal_bottom_right": 4,
-    "padding_causal_bottom_right": 5, "arbitrary": 64,
-}  # fmt: skip
-SOFTMAXES = {"vanilla": 0, "off-by-one": 1, "learnable": 2}
-BACKENDS = {"none": -1, "fused_varlen": 64, "small_seq": 65, "unfused": 66, "score_mod_jit": 67}
 DTYPES = {
     torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3, torch.float32: 4, torch.float16: 5,
     torch.bfloat16: 6, torch.float64: 64,
@@ -41,8 +35,8 @@ STATUSES = (
     "internal_error",
 )  # fmt: skip
 ENUMS = {
-    "dtype": DTYPES, "q_format": FORMATS, "kv_format": FORMATS, "mask_type": MASKS, "bias_type": BIASES,
-    "softmax_type": SOFTMAXES, "backend": BACKENDS, "device_type": DEVICES,
+    "dtype": DTYPES, "q_format": QKV_FORMATS, "kv_format": QKV_FORMATS, "mask_type": MASK_TYPES,
+    "bias_type": BIAS_TYPES, "softmax_type": SOFTMAX_TYPES, "backend": BACKENDS, "device_type": DEVICES,
 }  # fmt: skip
 
 FORWARD, BACKWARD = 0, 1
@@ -107,19 +101,10 @@ def _pack(kind: type, tensors: dict[str, torch.Tensor | None]) -> ctypes.Structu
     return bundle
 
 
-def library_path() -> Path:
-    """The libportattn.so that the installed package carries."""
-    found = sorted(Path(__file__).resolve().parents[1].rglob("libportattn.so"))
-    if not found:
-        raise FileNotFoundError("libportattn.so is not in the portattn package: build it with 'pip install -e .'")
-    return found[0]
-
-
 @functools.cache
 def library() -> ctypes.CDLL:
-    lib = ctypes.CDLL(str(library_path()), mode=ctypes.RTLD_LOCAL)
-    lib.nvte_get_last_error.restype = c_char_p
-    lib.nvte_version.restype = c_char_p
+    """The C API with the argument types of what is called here."""
+    lib = core()
     lib.nvte_fused_attn_backend_name.restype = c_char_p
     lib.nvte_fused_attn_config_create.argtypes = [POINTER(c_void_p)]
     lib.nvte_fused_attn_config_destroy.argtypes = [c_void_p]
@@ -130,7 +115,6 @@ def library() -> ctypes.CDLL:
     lib.nvte_fused_attn_bwd.argtypes = [c_void_p] + [c_void_p] * 5
     lib.nvte_get_fused_attn_backend.argtypes = [c_void_p, POINTER(c_int)]
     lib.nvte_explain_fused_attn_backend.argtypes = [c_void_p, c_char_p, c_size_t, POINTER(c_size_t)]
-    lib.nvte_describe_devices.argtypes = [c_char_p, c_size_t, POINTER(c_size_t)]
     return lib
 
 
@@ -168,20 +152,10 @@ class Config:
         return library().nvte_fused_attn_backend_name(number.value).decode()
 
     def explain(self) -> str:
-        return _read_text(functools.partial(library().nvte_explain_fused_attn_backend, self.handle))
-
-
-def _read_text(call) -> str:
-    """Text of a (buffer, capacity, *length) function: asks for the length, then reads."""
-    length = c_size_t()
-    check(call(None, 0, ctypes.byref(length)))
-    text = ctypes.create_string_buffer(length.value + 1)
-    check(call(text, length.value + 1, ctypes.byref(length)))
-    return text.value.decode()
-
-
-def describe_devices() -> str:
-    return _read_text(library().nvte_describe_devices)
+        length = c_size_t()
+        text = ctypes.create_string_buffer(1 << 16)
+        check(library().nvte_explain_fused_attn_backend(self.handle, text, len(text), ctypes.byref(length)))
+        return text.value.decode()
 
 
 class Workspace:

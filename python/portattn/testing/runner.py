@@ -173,7 +173,7 @@ def _make_bias(case: Case, randn) -> torch.Tensor:
     return randn(batch, heads, rows, cols).masked_fill(~meets, torch.nan)
 
 
-def make_config(problem: Problem, *, backend: str = "none", training: bool = True) -> capi.Config:
+def make_config(problem: Problem, *, backend: str | None = None, training: bool = True) -> capi.Config:
     case = problem.case
     attributes = {
         "dtype": problem.dtype,
@@ -212,7 +212,7 @@ def make_config(problem: Problem, *, backend: str = "none", training: bool = Tru
     return capi.Config(**attributes)
 
 
-def run_forward(problem: Problem, backend: str = "none") -> dict[str, torch.Tensor]:
+def run_forward(problem: Problem, backend: str | None = None) -> dict[str, torch.Tensor]:
     """o and lse, each a copy in the case's layout."""
     case = problem.case
     layout = _output_layout(case)
@@ -226,7 +226,9 @@ def run_forward(problem: Problem, backend: str = "none") -> dict[str, torch.Tens
     return results
 
 
-def run_backward(problem: Problem, forward: dict[str, torch.Tensor], backend: str = "none") -> dict[str, torch.Tensor]:
+def run_backward(
+    problem: Problem, forward: dict[str, torch.Tensor], backend: str | None = None
+) -> dict[str, torch.Tensor]:
     """dq, dk, dv and, where the case has them, dbias and d_softmax_offset."""
     buffers = _token_buffers(problem)
     views = dict(zip(("dq", "dk", "dv"), (view for buffer in buffers for view in buffer.views), strict=True))
@@ -294,7 +296,7 @@ def check_results(problem: Problem, results: dict[str, torch.Tensor]) -> None:
         assert_close(name, rows, truth[name], eager[name], dtype, smallest_magnitude=abs(case.attn_scale) * cancels)
 
 
-def check_case(case: Case, device: str = "cpu", forward: str = "none", backward: str | None = None) -> None:
+def check_case(case: Case, device: str = "cpu", forward: str | None = None, backward: str | None = None) -> None:
     """Forward and backward of a case, each in the named backend, with the repeat command in the failure."""
     try:
         problem = make_problem(case, device)
@@ -302,5 +304,5 @@ def check_case(case: Case, device: str = "cpu", forward: str = "none", backward:
         gradients = run_backward(problem, outputs, backward or forward)
         check_results(problem, outputs | gradients)
     except Exception as error:
-        backends = f"--forward={forward} --backward={backward or forward}"
-        raise AssertionError(f"{error}\nrepeat: {case.command()} {backends}") from error
+        backends = f" --forward={forward} --backward={backward or forward}" if forward else ""
+        raise AssertionError(f"{error}\nrepeat: {case.command()}{backends}") from error
