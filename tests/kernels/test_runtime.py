@@ -1,4 +1,4 @@
-"""How calls are run rather than what they compute: threads, side streams, graph replay, tensors beyond 2^31 elements."""
+"""How calls are run, not what they compute: threads, side streams, graph replay, tensors beyond 2^31 elements."""
 
 from __future__ import annotations
 
