@@ -19,11 +19,11 @@ from portattn.pytorch.masks import (
     valid_runs,
 )
 from portattn.pytorch.ops import (
-    FusedAttention,
     fused_attn,
     fused_attn_explain,
     fused_attn_fallback_reason,
     fused_attn_fwd,
+    fused_attn_with_grad,
 )
 from portattn.pytorch.settings import Settings, build_attrs, cached_settings
 
@@ -88,11 +88,14 @@ def dot_product_attention(
         rng_state,
     )  # fmt: skip
     if settings is None:
-        out, lse = fused_attn(*problem, needs_grad or return_lse)
+        out, lse = fused_attn(*problem, needs_grad or return_lse or dropout_p > 0.0)
     else:
         if not settings.choice_seen:
             _log_fallback(settings, problem)
-        out, lse = FusedAttention.apply(*problem) if needs_grad else fused_attn_fwd(*problem, return_lse)
+        if needs_grad:
+            out, lse = fused_attn_with_grad(problem)
+        else:
+            out, lse = fused_attn_fwd(*problem, return_lse or dropout_p > 0.0)
     return (out, lse) if return_lse else out
 
 

@@ -120,6 +120,8 @@ class DotProductAttention(torch.nn.Module):
         self.num_attention_heads = num_attention_heads // tp_size
         self.num_gqa_groups = num_gqa_groups // tp_size
         self.head_dim_qk, self.head_dim_v = (kv_channels,) * 2 if isinstance(kv_channels, int) else kv_channels
+        h, h_kv = self.num_attention_heads, self.num_gqa_groups
+        self._expected_ends = (h, self.head_dim_qk), (h_kv, self.head_dim_qk), (h_kv, self.head_dim_v)
         self.attention_dropout = attention_dropout
         self.qkv_format = qkv_format
         self.attn_mask_type = normalize_mask_type(attn_mask_type)
@@ -262,13 +264,10 @@ class DotProductAttention(torch.nn.Module):
     def _check_shapes(self, q: torch.Tensor | None, k: torch.Tensor | None, v: torch.Tensor | None) -> None:
         if q is None or k is None or v is None:
             raise ValueError("give query_layer, key_layer and value_layer, or query_layer and kv_layer, or qkv_layer")
-        heads_and_dims = (*q.shape[-2:], *k.shape[-2:], *v.shape[-2:])
-        h, h_kv, d_qk, d_v = self.num_attention_heads, self.num_gqa_groups, self.head_dim_qk, self.head_dim_v
-        if heads_and_dims != (h, d_qk, h_kv, d_qk, h_kv, d_v):
-            raise ValueError(
-                f"query, key and value end in {list(q.shape[-2:])}, {list(k.shape[-2:])} and {list(v.shape[-2:])}, but "
-                f"this module was made for [{h}, {d_qk}], [{h_kv}, {d_qk}] and [{h_kv}, {d_v}]"
-            )
+        ends = q.shape[-2:], k.shape[-2:], v.shape[-2:]
+        if ends != self._expected_ends:
+            given, expected = (", ".join(str(list(end)) for end in three) for three in (ends, self._expected_ends))
+            raise ValueError(f"query, key and value end in {given}, but this module was made for {expected}")
 
     def _rng_state(self, device: torch.device) -> torch.Tensor:
         """Dropout's seed, drawn under the tensor parallel rank's own generator state if there is a tracker."""

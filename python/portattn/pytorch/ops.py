@@ -17,9 +17,10 @@ from portattn.common.library import TORCH_LIBRARY, LibraryError, library_path
 
 MIN_TORCH = (2, 11)
 
-# The operators' arguments, in schema order: q ... rng_state, then attrs ... max_seqlen_kv.
+# The forward's arguments in schema order: q, k, v, bias, softmax_offset | ... rng_state | attrs ... with_lse.
+NUM_DIFFERENTIABLE = 5
 NUM_TENSORS = 12
-NUM_SETTINGS = 6
+NUM_ARGUMENTS = 19
 
 
 def _load() -> None:
@@ -100,21 +101,22 @@ def _keep_for_backward(ctx: Any, problem: tuple[Any, ...], out: torch.Tensor, ls
 
 
 def _gradients(ctx: Any, d_o: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    """Of the operator's NUM_TENSORS tensors and NUM_SETTINGS settings."""
+    """Of q, k, v, bias and softmax_offset, the first arguments."""
     if d_o is None:
-        return (None,) * (NUM_TENSORS + NUM_SETTINGS)
+        return (None,) * NUM_DIFFERENTIABLE
     out, lse, *tensors = ctx.saved_tensors
     dq, dk, dv, dbias, d_softmax_offset = fused_attn_bwd(d_o, out, lse, *tensors, *ctx.settings)
-    _, _, _, wants_dbias, wants_d_softmax_offset = ctx.needs_input_grad[:5]
-    used = (dq, dk, dv, dbias if wants_dbias else None, d_softmax_offset if wants_d_softmax_offset else None)
-    return used + (None,) * (NUM_TENSORS + NUM_SETTINGS - len(used))
+    wants_dbias, wants_d_softmax_offset = ctx.needs_input_grad[3:NUM_DIFFERENTIABLE]
+    return dq, dk, dv, dbias if wants_dbias else None, d_softmax_offset if wants_d_softmax_offset else None
 
 
 class FusedAttention(torch.autograd.Function):
-    """The eager forward with its gradient: takes the operator's arguments without `with_lse`, returns out and lse."""
+    """The eager forward with its gradient. Takes the operator's arguments without `with_lse`, those that have no
+    gradient in one tuple, since every argument of an autograd.Function costs time; returns out and lse."""
 
     @staticmethod
-    def forward(ctx: Any, *problem: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(ctx: Any, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        problem = arguments[:-1] + arguments[-1]
         out, lse = fused_attn_fwd(*problem, True)
         _keep_for_backward(ctx, problem, out, lse)
         return out, lse
@@ -122,7 +124,12 @@ class FusedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_o: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
-        return _gradients(ctx, d_o)
+        return (*_gradients(ctx, d_o), None)
+
+
+def fused_attn_with_grad(problem: tuple[Any, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The eager call that records a gradient."""
+    return FusedAttention.apply(*problem[:NUM_DIFFERENTIABLE], problem[NUM_DIFFERENTIABLE:])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -130,7 +137,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor
 
 
 def _backward(ctx: Any, d_o: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
-    return (*_gradients(ctx, d_o), None)
+    return _gradients(ctx, d_o) + (None,) * (NUM_ARGUMENTS - NUM_DIFFERENTIABLE)
 
 
 torch.library.register_autograd("portattn::fused_attn", _backward, setup_context=_setup_context)
