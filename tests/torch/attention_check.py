@@ -140,7 +140,11 @@ def _oracle(
     )
     leaves = inputs.leaves()
     grads = torch.autograd.grad(out, list(leaves.values()), _rows(d_out, shape.qkv_format).cpu().to(dtype))
-    return {"out": out, "lse": lse, **{f"d{name}": grad for name, grad in zip(leaves, grads, strict=True)}}
+    return {
+        "out": out.detach(),
+        "lse": lse.detach(),
+        **{f"d{name}": grad for name, grad in zip(leaves, grads, strict=True)},
+    }
 
 
 def _lse_rows(lse: torch.Tensor) -> torch.Tensor:
