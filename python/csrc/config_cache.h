@@ -1,6 +1,6 @@
-// A small cache of NVTEFusedAttnConfig handles, keyed by the whole list of attributes, so that a repeated call finds its
-// checked config and workspace sizes in about a microsecond. One cache a thread: a config belongs to one thread at a time.
-// Knows the C API only, nothing of torch.
+// A small cache of NVTEFusedAttnConfig handles, keyed by the whole list of attributes, so that a repeated call finds
+// its checked config and workspace sizes in about a microsecond. One cache a thread: a config belongs to one thread at
+// a time. Knows the C API only, nothing of torch.
 #pragma once
 
 #include <array>
@@ -28,7 +28,7 @@ inline void check(NVTEStatus status) {
 
 // Everything a config is made of: (attribute, value) pairs, integers and floats.
 struct ConfigKey {
-  std::vector<int64_t> ints;                                 // attribute, value, attribute, value, ...
+  std::vector<int64_t> ints;  // attribute, value, attribute, value, ...
   std::array<std::pair<NVTEFusedAttnAttr, double>, 3> floats;
 
   void add(NVTEFusedAttnAttr attr, int64_t value) {
@@ -96,8 +96,8 @@ class Config {
   size_t workspace_bytes_[2] = {kUnknown, kUnknown};
 };
 
-// The calling thread's config for `key`. Valid until the next call on this thread: a full cache is emptied, since packed
-// batches bring a new token count, and so a new key, with every step.
+// The calling thread's config for `key`. Valid until the next call on this thread: a full cache is emptied, since
+// packed batches bring a new token count, and so a new key, with every step.
 inline Config& cached_config(const ConfigKey& key) {
   constexpr size_t kCapacity = 1024;
   thread_local std::unordered_map<ConfigKey, std::unique_ptr<Config>, ConfigKeyHash> cache;

@@ -1,5 +1,5 @@
-// torch tensors as the C API sees them, and fresh ones for its outputs. Only functions of torch's stable ABI that 2.11 has,
-// so that one library serves every later torch, built for CPU, CUDA or ROCm.
+// torch tensors as the C API sees them, and fresh ones for its outputs. Only functions of torch's stable ABI that 2.11
+// has, so that one library serves every later torch, built for CPU, CUDA or ROCm.
 #pragma once
 
 #include <dlfcn.h>
@@ -32,8 +32,8 @@ struct Accelerator {
 
 inline const Accelerator& accelerator() {
   static const Accelerator found = [] {
-    for (const auto& [library, type] : {std::pair{"libtorch_cuda.so", NVTE_DEVICE_CUDA},
-                                        std::pair{"libtorch_hip.so", NVTE_DEVICE_HIP}}) {
+    for (const auto& [library, type] :
+         {std::pair{"libtorch_cuda.so", NVTE_DEVICE_CUDA}, std::pair{"libtorch_hip.so", NVTE_DEVICE_HIP}}) {
       void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
       if (handle == nullptr) continue;
       void* symbol = dlsym(handle, "aoti_torch_get_current_cuda_stream");
@@ -46,7 +46,8 @@ inline const Accelerator& accelerator() {
 
 inline void* current_stream(const Tensor& tensor) {
   if (tensor.is_cpu()) return nullptr;
-  if (accelerator().current_stream == nullptr) throw std::runtime_error("this torch has no CUDA or HIP stream to offer");
+  if (accelerator().current_stream == nullptr)
+    throw std::runtime_error("this torch has no CUDA or HIP stream to offer");
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(accelerator().current_stream(tensor.get_device_index(), &stream));
   return stream;
@@ -54,18 +55,26 @@ inline void* current_stream(const Tensor& tensor) {
 
 inline NVTEDType dtype_of(const Tensor& tensor, const char* name) {
   switch (tensor.scalar_type()) {
-    case ScalarType::Float: return kNVTEFloat32;
-    case ScalarType::Half: return kNVTEFloat16;
-    case ScalarType::BFloat16: return kNVTEBFloat16;
-    case ScalarType::Double: return kNVTEFloat64;
-    case ScalarType::Int: return kNVTEInt32;
-    case ScalarType::Long: return kNVTEInt64;
-    case ScalarType::Short: return kNVTEInt16;
+    case ScalarType::Float:
+      return kNVTEFloat32;
+    case ScalarType::Half:
+      return kNVTEFloat16;
+    case ScalarType::BFloat16:
+      return kNVTEBFloat16;
+    case ScalarType::Double:
+      return kNVTEFloat64;
+    case ScalarType::Int:
+      return kNVTEInt32;
+    case ScalarType::Long:
+      return kNVTEInt64;
+    case ScalarType::Short:
+      return kNVTEInt16;
     case ScalarType::Byte:
-    case ScalarType::Bool: return kNVTEByte;
+    case ScalarType::Bool:
+      return kNVTEByte;
     default:
-      throw std::invalid_argument(std::string(name) +
-                                  ": this dtype is not supported; q, k, v may be bfloat16, float16, float32 or float64");
+      throw std::invalid_argument(
+          std::string(name) + ": this dtype is not supported; q, k, v may be bfloat16, float16, float32 or float64");
   }
 }
 
@@ -133,8 +142,8 @@ inline Tensor fresh(const std::vector<int64_t>& shape, int32_t dtype, const Tens
   int32_t device_type = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), dtype,
-                                                  device_type, like.get_device_index(), &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
+                                                  dtype, device_type, like.get_device_index(), &handle));
   return Tensor(handle);
 }
 
@@ -146,8 +155,8 @@ inline Tensor fresh_like(const Tensor& like) {
 }
 
 // Kernels load 16 bytes at a time. A tensor that does not let them (an odd offset into a buffer, an odd stride, a last
-// dimension that is not dense) is copied to one that does. A head dim that is not a multiple of 16 bytes never can: such
-// a tensor is left as it is, for the backend that takes it.
+// dimension that is not dense) is copied to one that does. A head dim that is not a multiple of 16 bytes never can:
+// such a tensor is left as it is, for the backend that takes it.
 inline bool is_loadable(const Tensor& tensor) {
   constexpr int64_t kLoadBytes = 16;
   const auto sizes = tensor.sizes();

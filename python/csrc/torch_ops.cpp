@@ -22,11 +22,16 @@ struct FormatDims {
 
 FormatDims format_dims(int64_t format) {
   switch (format) {
-    case NVTE_SBHD: return {1, 0, 2, "sbhd"};
-    case NVTE_BSHD: return {0, 1, 2, "bshd"};
-    case NVTE_BHSD: return {0, 2, 1, "bhsd"};
-    case NVTE_THD: return {-1, 0, 1, "thd"};
-    default: throw std::invalid_argument("unknown qkv format number " + std::to_string(format));
+    case NVTE_SBHD:
+      return {1, 0, 2, "sbhd"};
+    case NVTE_BSHD:
+      return {0, 1, 2, "bshd"};
+    case NVTE_BHSD:
+      return {0, 2, 1, "bhsd"};
+    case NVTE_THD:
+      return {-1, 0, 1, "thd"};
+    default:
+      throw std::invalid_argument("unknown qkv format number " + std::to_string(format));
   }
 }
 
@@ -47,10 +52,10 @@ struct Problem {
   }
 };
 
-#define PORTATTN_PROBLEM_SCHEMA                                                                            \
-  "Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor? softmax_offset, Tensor? alibi_slopes, "             \
-  "Tensor? attention_mask, Tensor? cu_seqlens_q, Tensor? cu_seqlens_kv, Tensor? cu_seqlens_q_padded, "     \
-  "Tensor? cu_seqlens_kv_padded, Tensor? rng_state, int[] attrs, float attn_scale, float softcap, "        \
+#define PORTATTN_PROBLEM_SCHEMA                                                                        \
+  "Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor? softmax_offset, Tensor? alibi_slopes, "         \
+  "Tensor? attention_mask, Tensor? cu_seqlens_q, Tensor? cu_seqlens_kv, Tensor? cu_seqlens_q_padded, " \
+  "Tensor? cu_seqlens_kv_padded, Tensor? rng_state, int[] attrs, float attn_scale, float softcap, "    \
   "float dropout_p, SymInt max_seqlen_q, SymInt max_seqlen_kv"
 
 // Takes arguments off the dispatcher's stack one by one, in schema order. Each is owned by whoever takes it.
@@ -65,12 +70,24 @@ class ArgReader {
 
   // Members are initialised in the order of the list, which is the schema's.
   Problem take_problem() {
-    return Problem{take<Tensor>(),         take<Tensor>(),         take<Tensor>(),         take<OptionalTensor>(),
-                   take<OptionalTensor>(), take<OptionalTensor>(), take<OptionalTensor>(), take<OptionalTensor>(),
-                   take<OptionalTensor>(), take<OptionalTensor>(), take<OptionalTensor>(), take<OptionalTensor>(),
+    return Problem{take<Tensor>(),
+                   take<Tensor>(),
+                   take<Tensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
+                   take<OptionalTensor>(),
                    take<std::vector<int64_t>>(),
-                   take<double>(),         take<double>(),         take<double>(),
-                   take<int64_t>(),        take<int64_t>()};
+                   take<double>(),
+                   take<double>(),
+                   take<double>(),
+                   take<int64_t>(),
+                   take<int64_t>()};
   }
 
  private:
@@ -80,8 +97,8 @@ class ArgReader {
 void check_rank(const Tensor& tensor, const char* name, const FormatDims& dims) {
   const int64_t rank = dims.batch < 0 ? 3 : 4;
   if (tensor.dim() == rank) return;
-  throw std::invalid_argument(std::string(name) + " has " + std::to_string(tensor.dim()) + " dimensions, but qkv_format \"" +
-                              dims.name + "\" needs " + std::to_string(rank));
+  throw std::invalid_argument(std::string(name) + " has " + std::to_string(tensor.dim()) +
+                              " dimensions, but qkv_format \"" + dims.name + "\" needs " + std::to_string(rank));
 }
 
 // The shapes as attributes, after the static ones.
@@ -103,7 +120,8 @@ ConfigKey config_key(const Problem& problem, const FormatDims& dims) {
   key.add(NVTE_ATTR_HEAD_DIM_V, problem.v.size(problem.v.dim() - 1));
   if (dims.batch < 0) {
     if (!problem.cu_seqlens_q || !problem.cu_seqlens_kv) {
-      throw std::invalid_argument("qkv_format \"thd\" needs cu_seqlens_q and cu_seqlens_kv, int32 [b + 1] on q's device");
+      throw std::invalid_argument(
+          "qkv_format \"thd\" needs cu_seqlens_q and cu_seqlens_kv, int32 [b + 1] on q's device");
     }
     key.add(NVTE_ATTR_BATCH_SIZE, problem.cu_seqlens_q->numel() - 1);
     key.add(NVTE_ATTR_TOTAL_TOKENS_Q, q[dims.seq]);
@@ -150,9 +168,19 @@ class Inputs {
                View(problem.rng_state, "rng_state")} {}
 
   NVTEFusedAttnInputs c_struct() const {
-    return {sizeof(NVTEFusedAttnInputs), views_[0].ptr(), views_[1].ptr(), views_[2].ptr(),  views_[3].ptr(),
-            views_[4].ptr(),             views_[5].ptr(), views_[6].ptr(), views_[7].ptr(),  views_[8].ptr(),
-            views_[9].ptr(),             views_[10].ptr(), views_[11].ptr()};
+    return {sizeof(NVTEFusedAttnInputs),
+            views_[0].ptr(),
+            views_[1].ptr(),
+            views_[2].ptr(),
+            views_[3].ptr(),
+            views_[4].ptr(),
+            views_[5].ptr(),
+            views_[6].ptr(),
+            views_[7].ptr(),
+            views_[8].ptr(),
+            views_[9].ptr(),
+            views_[10].ptr(),
+            views_[11].ptr()};
   }
 
  private:
@@ -222,7 +250,8 @@ Gradients backward(const Tensor& grad_out, const Tensor& saved_out, const Tensor
   const View dbias = with_dbias ? View(grads.dbias, "dbias") : View();
   const View d_offset = with_d_offset ? View(grads.d_softmax_offset, "d_softmax_offset") : View();
   const NVTEFusedAttnInputs c_inputs = inputs.c_struct();
-  const NVTEFusedAttnGradInputs c_grad_inputs = {sizeof(NVTEFusedAttnGradInputs), out_c.ptr(), lse_c.ptr(), d_o_c.ptr()};
+  const NVTEFusedAttnGradInputs c_grad_inputs = {sizeof(NVTEFusedAttnGradInputs), out_c.ptr(), lse_c.ptr(),
+                                                 d_o_c.ptr()};
   const NVTEFusedAttnGradOutputs c_grad_outputs = {
       sizeof(NVTEFusedAttnGradOutputs), dq.ptr(), dk.ptr(), dv.ptr(), dbias.ptr(), d_offset.ptr()};
   const Workspace workspace(config.workspace_bytes(NVTE_BACKWARD), problem.q);

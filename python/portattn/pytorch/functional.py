@@ -151,16 +151,8 @@ def _prepare(
     device = q.device
     if torch.is_autocast_enabled(device.type):
         q, k, v, bias = _autocast(device.type, q, k, v, bias)
-    needs_grad = bias_grad = False
-    if torch.is_grad_enabled():
-        bias_grad = bias is not None and bias.requires_grad
-        needs_grad = (
-            q.requires_grad
-            or k.requires_grad
-            or v.requires_grad
-            or bias_grad
-            or (softmax_offset is not None and softmax_offset.requires_grad)
-        )
+    needs_grad = torch.is_grad_enabled() and _any_requires_grad(q, k, v, bias, softmax_offset)
+    bias_grad = needs_grad and bias is not None and bias.requires_grad
     if bias is not None and bias.dim() < 4:
         bias = bias[(None,) * (4 - bias.dim())]
     if bias_type == "alibi":
@@ -169,53 +161,42 @@ def _prepare(
         softmax_offset = softmax_offset.reshape(-1).float()
     if attention_mask is not None:
         attention_mask = arbitrary_mask(attention_mask)
-    if dropout_p > 0.0:
-        if rng_state is None:
-            rng_state = new_rng_state(device)
-    else:
+    if dropout_p <= 0.0:
         rng_state = None
+    elif rng_state is None:
+        rng_state = new_rng_state(device)
+    window_size = window_size if type(window_size) is tuple else tuple(window_size or (-1, -1))
+    training = needs_grad or dropout_p > 0.0
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     static = (
-        qkv_format,
-        attn_mask_type,
-        window_size if type(window_size) is tuple else tuple(window_size or (-1, -1)),
-        bottom_right_diagonal,
-        chunk_size,
-        bias_type,
-        bias_grad,
-        softmax_type,
-        needs_grad or dropout_p > 0.0,
-        deterministic or torch.are_deterministic_algorithms_enabled(),
-        backend,
-        strict,
-    )
+        qkv_format, attn_mask_type, window_size, bottom_right_diagonal, chunk_size, bias_type, bias_grad, softmax_type,
+        training, deterministic, backend, strict,
+    )  # fmt: skip
     settings = None
     if torch.compiler.is_compiling():
         attrs = build_attrs(*static)
     else:
         settings = cached_settings(q.dtype, device.type, *static)
         attrs = settings.attrs
-    packed = qkv_format == "thd"
+    attn_scale = 0.0 if attn_scale is None else _scale(attn_scale)
+    hints = (_hint(max_seqlen_q), _hint(max_seqlen_kv)) if qkv_format == "thd" else (0, 0)
     problem = (
-        q,
-        k,
-        v,
-        bias,
-        softmax_offset,
-        alibi_slopes,
-        attention_mask,
-        cu_seqlens_q,
-        cu_seqlens_kv,
-        cu_seqlens_q_padded,
-        cu_seqlens_kv_padded,
-        rng_state,
-        attrs,
-        0.0 if attn_scale is None else _scale(attn_scale),
-        softcap,
-        dropout_p,
-        _hint(max_seqlen_q) if packed else 0,
-        _hint(max_seqlen_kv) if packed else 0,
-    )
+        q, k, v, bias, softmax_offset, alibi_slopes, attention_mask, cu_seqlens_q, cu_seqlens_kv, cu_seqlens_q_padded,
+        cu_seqlens_kv_padded, rng_state, attrs, attn_scale, softcap, dropout_p, *hints,
+    )  # fmt: skip
     return settings, problem, needs_grad
+
+
+def _any_requires_grad(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None, softmax_offset: torch.Tensor | None
+) -> bool:
+    return (
+        q.requires_grad
+        or k.requires_grad
+        or v.requires_grad
+        or (bias is not None and bias.requires_grad)
+        or (softmax_offset is not None and softmax_offset.requires_grad)
+    )
 
 
 def _autocast(device_type: str, *tensors: torch.Tensor | None) -> list[torch.Tensor | None]:

@@ -33,10 +33,10 @@ _INSTEAD_OF = {
 }
 
 
-def _refuse(**unsupported: bool) -> None:
-    """Raises for the first argument that is asked for."""
-    for name, asked in unsupported.items():
-        if asked:
+def _refuse_unless_default(**unsupported: Any) -> None:
+    """Raises for the first argument that is neither None nor False."""
+    for name, value in unsupported.items():
+        if value is not None and value is not False:
             raise NotImplementedError(f"{name}: {_INSTEAD_OF[name]}")
 
 
@@ -104,7 +104,7 @@ class DotProductAttention(torch.nn.Module):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        _refuse(cp_group=cp_group is not None, return_max_logit=return_max_logit)
+        _refuse_unless_default(cp_group=cp_group, return_max_logit=return_max_logit)
         if attention_type not in ("self", "cross"):
             raise ValueError(f"attention_type={attention_type!r}; it may be 'self' or 'cross'")
         enum_value(qkv_format, _FORMATS, "qkv_format")
@@ -151,7 +151,7 @@ class DotProductAttention(torch.nn.Module):
         )
 
     def set_context_parallel_group(self, cp_group: Any | None, *_: Any, **__: Any) -> None:
-        _refuse(cp_group=cp_group is not None)
+        _refuse_unless_default(cp_group=cp_group)
 
     def forward(
         self,
@@ -193,20 +193,16 @@ class DotProductAttention(torch.nn.Module):
         are where the padded cu_seqlens say. As in TransformerEngine, cu_seqlens are for padding masks only, and an
         attention_mask for arbitrary masks and for padding masks without cu_seqlens.
         """
-        if inference_params is not None or fp8_output or bf16_backward or num_splits != 1 or score_mod is not None:
-            _refuse(
-                inference_params=inference_params is not None,
-                fp8_output=fp8_output,
-                bf16_backward=bf16_backward,
-                num_splits=num_splits != 1,
-                score_mod=score_mod is not None,
-            )
-        if score_mod_bprop is not None or score_mod_tensors is not None or score_mod_bprop_tensors is not None:
-            _refuse(
-                score_mod_bprop=score_mod_bprop is not None,
-                score_mod_tensors=score_mod_tensors is not None,
-                score_mod_bprop_tensors=score_mod_bprop_tensors is not None,
-            )
+        _refuse_unless_default(
+            inference_params=inference_params,
+            fp8_output=fp8_output,
+            bf16_backward=bf16_backward,
+            num_splits=None if num_splits == 1 else num_splits,
+            score_mod=score_mod,
+            score_mod_bprop=score_mod_bprop,
+            score_mod_tensors=score_mod_tensors,
+            score_mod_bprop_tensors=score_mod_bprop_tensors,
+        )
         if qkv_layer is not None or kv_layer is not None:
             query_layer, key_layer, value_layer = _unpack(
                 query_layer, key_layer, value_layer, qkv_layer, kv_layer, qkv_interleave_dim
@@ -221,14 +217,16 @@ class DotProductAttention(torch.nn.Module):
             raise ValueError(f'qkv_format="thd" needs a padding mask, e.g. "padding_causal"; got {mask_type!r}')
         if mask_type != "arbitrary" and (not needs_lengths or cu_seqlens_q is not None):
             attention_mask = None
+        if not needs_lengths:
+            cu_seqlens_q = cu_seqlens_kv = cu_seqlens_q_padded = cu_seqlens_kv_padded = None
         dropout_p = self.attention_dropout if self.training else 0.0
         arguments = dict(
             qkv_format=qkv_format,
             attn_mask_type=mask_type,
-            cu_seqlens_q=cu_seqlens_q if needs_lengths else None,
-            cu_seqlens_kv=cu_seqlens_kv if needs_lengths else None,
-            cu_seqlens_q_padded=cu_seqlens_q_padded if needs_lengths else None,
-            cu_seqlens_kv_padded=cu_seqlens_kv_padded if needs_lengths else None,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_kv=cu_seqlens_kv,
+            cu_seqlens_q_padded=cu_seqlens_q_padded,
+            cu_seqlens_kv_padded=cu_seqlens_kv_padded,
             max_seqlen_q=max_seqlen_q,
             max_seqlen_kv=max_seqlen_kv,
             window_size=window,
@@ -244,12 +242,9 @@ class DotProductAttention(torch.nn.Module):
             bottom_right_diagonal=bottom_right,
             rng_state=self._rng_state(query_layer.device) if dropout_p > 0.0 else None,
         )
-        if checkpoint_core_attention:
-            layers = (query_layer, key_layer, value_layer)
-            out = checkpoint(dot_product_attention, *layers, use_reentrant=False, preserve_rng_state=False, **arguments)
-        else:
-            out = dot_product_attention(query_layer, key_layer, value_layer, **arguments)
-        return out.flatten(-2)
+        layers = (query_layer, key_layer, value_layer)
+        attend = _recomputed_attention if checkpoint_core_attention else dot_product_attention
+        return attend(*layers, **arguments).flatten(-2)
 
     def _mask_settings(
         self, attn_mask_type: str | None, window_size: tuple[int, int] | None, bottom_right_diagonal: bool | None
@@ -273,6 +268,11 @@ class DotProductAttention(torch.nn.Module):
         """Dropout's seed, drawn under the tensor parallel rank's own generator state if there is a tracker."""
         with nullcontext() if self.rng_state_tracker is None else self.rng_state_tracker().fork():
             return new_rng_state(device)
+
+
+def _recomputed_attention(*layers: torch.Tensor, **arguments: Any) -> torch.Tensor:
+    """Keeps nothing for the backward but its inputs; dropout's seed is one of them."""
+    return checkpoint(dot_product_attention, *layers, use_reentrant=False, preserve_rng_state=False, **arguments)
 
 
 def _unpack(
