@@ -1,0 +1,1 @@
+"""The parts of the benchmark: cases, implementations, timing, reference check, report and plots."""
