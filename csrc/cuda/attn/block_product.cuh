@@ -3,7 +3,7 @@
 // double buffered, so that shared memory does not grow with the head dim.
 #pragma once
 
-#include "attn/seqlen_info.cuh"
+#include "attn/params.h"
 #include "tile/copy_any.cuh"
 #include "tile/ops.cuh"
 
@@ -19,10 +19,10 @@ struct RowBlock {
   int32_t valid;
 };
 
+// Rows from `first` on of a sequence of `len` rows that starts at `base`.
 template <class T>
-PA_DEVICE RowBlock<T> row_block(const TensorView& view, int32_t seq, const SeqRows& rows, int32_t first, int32_t head) {
-  return {row_pointer<const T>(view, seq, rows, first, head), view.token_stride,
-          clamp(rows.len - first, 0, kProductRows)};
+PA_DEVICE RowBlock<T> row_block(const T* base, const TensorView& view, int32_t first, int32_t len) {
+  return {base + first * view.token_stride, view.token_stride, clamp(len - first, 0, kProductRows)};
 }
 
 template <class T, int Threads>
@@ -42,6 +42,7 @@ class BlockProduct {
     const int32_t steps = ceil_div(depth, kDepth);
     load(a, b, depth, 0);
     copy_commit();
+    PA_NO_UNROLL
     for (int32_t step = 0; step < steps; ++step) {
       if (step + 1 < steps) {
         load(a, b, depth, step + 1);

@@ -12,12 +12,14 @@
 #define PA_DEVICE inline __attribute__((always_inline))
 #define PA_HOST_DEVICE inline __attribute__((always_inline))
 #define PA_UNROLL
+#define PA_NO_UNROLL
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define PA_DEVICE __device__ __forceinline__
 #define PA_HOST_DEVICE __host__ __device__ __forceinline__
 #define PA_UNROLL _Pragma("unroll")
+#define PA_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 namespace portattn {

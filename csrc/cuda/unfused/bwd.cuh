@@ -4,6 +4,8 @@
 // Each recomputes p and ds (attn/score_grad.cuh), rounds them to T and multiplies from shared memory.
 #pragma once
 
+#include <new>
+
 #include "attn/score_grad.cuh"
 #include "unfused/params.cuh"
 
@@ -36,52 +38,63 @@ struct UnfusedBwdDq {
   using OutTile = typename Shape::OutTile;
   using Acc = typename Shape::Acc;
   static constexpr int kThreads = Shape::kThreads;
-  static constexpr int kMinBlocks = sizeof(T) == 2 ? 2 : 1;
+  static constexpr int kMinBlocks = 1;
   static constexpr int kChunk = Shape::kChunk;
-  static constexpr int kSmemBytes = Grad::Product::kSmemBytes + SmemScore::kBytes + SmemRows::kBytes;
+  static constexpr int kTileBytes = Grad::Product::kSmemBytes + SmemScore::kBytes + SmemRows::kBytes;
+
+  // What the block works on, in shared memory to spare registers.
+  struct Shared {
+    AttnGradHead<T> head;
+    TileRows rows;
+    BlockRange blocks;
+    T* dq;  // first row and column of the tile
+    PA_DEVICE Shared(const UnfusedParams& params, const UnfusedBlock& at, const WorkTile& work, const SeqRows& q_rows)
+        : head(params.attn, work.seq, at.head, q_rows, seq_rows(params.attn.kv_side, params.attn.batch, work.seq)),
+          rows(q_rows, work.block, kUnfusedBlockQ),
+          blocks(rows.valid > 0 ? key_blocks(head.visible, rows.first, rows.valid, kUnfusedBlockKv) : BlockRange{}),
+          dq(row_pointer<T>(params.attn.dq, work.seq, q_rows, rows.first, at.head) + at.chunk * kChunk) {}
+  };
+  static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
-    const UnfusedBlock block(params, ctx.x);
+    const UnfusedBlock at(params, ctx.x);
     WorkTile work;
-    if (!next_tile(p.q_side, kUnfusedBlockQ, block.tile, p.window_right >= 0, work)) return;
-    const SeqRows q_rows = seq_rows(p.q_side, p.batch, work.seq);
-    const TileRows tile(q_rows, work.block, kUnfusedBlockQ);
-    OutTile dq;
-    dq.fill(Acc(0));
-    if (tile.valid > 0) accumulate(params, block, work.seq, q_rows, tile, ctx, dq);
+    if (!next_tile(p.q_side, kUnfusedBlockQ, at.tile, p.window_right >= 0, work)) return;
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + kTileBytes);
+    if (ctx.tid == 0) new (&shared) Shared(params, at, work, seq_rows(p.q_side, p.batch, work.seq));
+    block_sync();  // thread 0 has described the tile; all read it from here on
 
-    const int warp = ctx.tid / Arch::kWarpSize;
-    const typename Shape::OutTiling out(warp);
+    const int32_t col = at.chunk * kChunk;
+    OutTile dq;
+    accumulate(params, shared, col, ctx, dq);
+    const int lane = ctx.tid % Arch::kWarpSize;
+    const typename Shape::OutTiling out_at(ctx.tid / Arch::kWarpSize);
+    for_each(dq, lane, [&](Acc& x, int, int, int) { x *= static_cast<Acc>(p.attn_scale); });
     const SmemRows staging(ctx.smem);
-    for_each(dq, ctx.tid % Arch::kWarpSize, [&](Acc& x, int, int, int) { x *= static_cast<Acc>(p.attn_scale); });
-    store_acc(staging, dq, out.row, out.col, ctx.tid % Arch::kWarpSize);
+    store_acc(staging, dq, out_at.row, out_at.col, lane);
     block_sync();  // all of dq is staged
-    const int32_t col = block.chunk * kChunk;
-    store_tile_any<kThreads>(params.wide, row_pointer<T>(p.dq, work.seq, q_rows, tile.first, block.head) + col,
-                             p.dq.token_stride, staging, tile.valid, tile.total, p.head_dim_qk - col, ctx.tid);
+    store_tile_any<kThreads>(params.wide, shared.dq, p.dq.token_stride, staging, shared.rows.valid, shared.rows.total,
+                             p.head_dim_qk - col, ctx.tid);
   }
 
  private:
-  static PA_DEVICE void accumulate(const UnfusedParams& params, const UnfusedBlock& block, int32_t seq,
-                                   const SeqRows& q_rows, const TileRows& tile, const BlockCtx& ctx, OutTile& dq) {
+  static PA_DEVICE void accumulate(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
+                                   OutTile& dq) {
     const AttnParams& p = params.attn;
-    const int lane = ctx.tid % Arch::kWarpSize, warp = ctx.tid / Arch::kWarpSize;
-    const typename Grad::Tiling score_at(warp);
-    const typename Shape::OutTiling out_at(warp);
-    const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, seq);
-    const typename Grad::Product product(ctx.smem, params.wide, ctx.tid);
-    const Grad grad(p, seq, block.head, q_rows, kv_rows, product, ctx.tid);
     const SmemScore ds_tile(ctx.smem + Grad::Product::kSmemBytes);
     const SmemRows k_tile(ctx.smem + Grad::Product::kSmemBytes + SmemScore::kBytes);
-    const int32_t head_kv = block.head / (p.num_heads_q / p.num_heads_kv), col = block.chunk * kChunk;
-
-    const BlockRange blocks = key_blocks(grad.visible(), tile.first, tile.valid, kUnfusedBlockKv);
-    for (int32_t n = blocks.begin; n < blocks.end; ++n) {
-      const RowBlock<T> k = row_block<T>(p.k, seq, kv_rows, n * kUnfusedBlockKv, head_kv);
+    dq.fill(Acc(0));
+    PA_NO_UNROLL
+    for (int32_t n = shared.blocks.begin; n < shared.blocks.end; ++n) {
+      const int tid = opaque(ctx.tid), lane = tid % Arch::kWarpSize, warp = tid / Arch::kWarpSize;
+      const typename Grad::Tiling score_at(warp);
+      const typename Shape::OutTiling out_at(warp);
+      const int32_t kv0 = n * kUnfusedBlockKv;
       typename Grad::Tile prob, ds;
-      grad.run(tile.first, n * kUnfusedBlockKv, prob, ds, [&] {
-        load_tile_any<kThreads>(params.wide, k_tile, k.data + col, k.stride, k.valid, p.head_dim_qk - col, ctx.tid);
+      Grad(p, params.wide, shared.head, ctx.smem, tid).run(shared.rows.first, kv0, prob, ds, [&] {
+        const RowBlock<T> k = row_block(shared.head.k, p.k, kv0, shared.head.visible.seqlen_kv());
+        load_tile_any<kThreads>(params.wide, k_tile, k.data + col, k.stride, k.valid, p.head_dim_qk - col, tid);
       });
       store_acc(ds_tile, ds, score_at.row, score_at.col, lane);
       copy_wait<0>();
@@ -105,55 +118,82 @@ struct UnfusedBwdDkv {
   static constexpr int kThreads = Shape::kThreads;
   static constexpr int kMinBlocks = 1;
   static constexpr int kChunk = Shape::kChunk;
-  static constexpr int kSmemBytes = Grad::Product::kSmemBytes + 2 * SmemScore::kBytes + 2 * SmemRows::kBytes;
+  static constexpr int kTileBytes = Grad::Product::kSmemBytes + 2 * SmemScore::kBytes + 2 * SmemRows::kBytes;
+
+  // What the block works on, in shared memory to spare registers; `head` is remade for each query head.
+  struct Shared {
+    AttnGradHead<T> head;
+    SeqRows q_rows, kv_rows;
+    TileRows rows;
+    int32_t seq, first_head;
+    int32_t q_begin, q_end;  // query blocks that see some key of the tile: the same for all heads
+    T *dk, *dv;              // first row and column of the tile
+    PA_DEVICE Shared(const UnfusedParams& params, const UnfusedBlock& at, const WorkTile& work, const SeqRows& q,
+                     const SeqRows& kv)
+        : head(params.attn, work.seq, at.head * group(params.attn), q, kv), q_rows(q), kv_rows(kv),
+          rows(kv, work.block, kUnfusedBlockKv), seq(work.seq), first_head(at.head * group(params.attn)),
+          q_begin(first_row_reaching(head.visible, rows.first) / kUnfusedBlockQ),
+          q_end(rows.valid > 0
+                    ? ceil_div(first_row_past(head.visible, rows.first + rows.valid), kUnfusedBlockQ)
+                    : 0),
+          dk(row_pointer<T>(params.attn.dk, work.seq, kv, rows.first, at.head) + at.chunk * kChunk),
+          dv(row_pointer<T>(params.attn.dv, work.seq, kv, rows.first, at.head) + at.chunk * kChunk) {}
+  };
+  static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
-    const UnfusedBlock block(params, ctx.x);
+    const UnfusedBlock at(params, ctx.x);
     WorkTile work;
-    if (!next_tile(p.kv_side, kUnfusedBlockKv, block.tile, false, work)) return;
-    const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, work.seq);
-    const TileRows tile(kv_rows, work.block, kUnfusedBlockKv);
+    if (!next_tile(p.kv_side, kUnfusedBlockKv, at.tile, false, work)) return;
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + kTileBytes);
+    if (ctx.tid == 0) {
+      new (&shared) Shared(params, at, work, seq_rows(p.q_side, p.batch, work.seq),
+                           seq_rows(p.kv_side, p.batch, work.seq));
+    }
+    block_sync();  // thread 0 has described the tile; all read it from here on
+
+    const int32_t col = at.chunk * kChunk;
     OutTile dk, dv;
     dk.fill(Acc(0));
     dv.fill(Acc(0));
-    if (tile.valid > 0) {
-      const int32_t group = p.num_heads_q / p.num_heads_kv;
-      for (int32_t head = block.head * group; head < (block.head + 1) * group; ++head) {
-        accumulate(params, head, block.chunk * kChunk, work.seq, kv_rows, tile, ctx, dk, dv);
+    PA_NO_UNROLL
+    for (int32_t i = 0; i < group(p); ++i) {
+      if (i > 0) {
+        if (ctx.tid == 0) {
+          new (&shared.head) AttnGradHead<T>(p, shared.seq, shared.first_head + i, shared.q_rows, shared.kv_rows);
+        }
+        block_sync();  // thread 0 has described the next head; all were done with the last one
       }
+      accumulate(params, shared, col, ctx, dk, dv);
     }
     for_each(dk, ctx.tid % Arch::kWarpSize, [&](Acc& x, int, int, int) { x *= static_cast<Acc>(p.attn_scale); });
-    store(params, p.dk, p.head_dim_qk, block, work.seq, kv_rows, tile, ctx, dk);
-    store(params, p.dv, p.head_dim_v, block, work.seq, kv_rows, tile, ctx, dv);
+    store(params.wide, shared.dk, p.dk.token_stride, shared.rows, p.head_dim_qk - col, ctx, dk);
+    store(params.wide, shared.dv, p.dv.token_stride, shared.rows, p.head_dim_v - col, ctx, dv);
   }
 
  private:
+  static PA_DEVICE int32_t group(const AttnParams& p) { return p.num_heads_q / p.num_heads_kv; }
+
   // Adds one query head's part.
-  static PA_DEVICE void accumulate(const UnfusedParams& params, int32_t head, int32_t col, int32_t seq,
-                                   const SeqRows& kv_rows, const TileRows& tile, const BlockCtx& ctx, OutTile& dk,
-                                   OutTile& dv) {
+  static PA_DEVICE void accumulate(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
+                                   OutTile& dk, OutTile& dv) {
     const AttnParams& p = params.attn;
-    const int lane = ctx.tid % Arch::kWarpSize, warp = ctx.tid / Arch::kWarpSize;
-    const typename Grad::Tiling score_at(warp);
-    const typename Shape::OutTiling out_at(warp);
-    const SeqRows q_rows = seq_rows(p.q_side, p.batch, seq);
-    const typename Grad::Product product(ctx.smem, params.wide, ctx.tid);
-    const Grad grad(p, seq, head, q_rows, kv_rows, product, ctx.tid);
     char* smem = ctx.smem + Grad::Product::kSmemBytes;
     const SmemScore p_tile(smem), ds_tile(smem + SmemScore::kBytes);
     const SmemRows q_tile(smem + 2 * SmemScore::kBytes), do_tile(smem + 2 * SmemScore::kBytes + SmemRows::kBytes);
-
-    const int32_t first = first_row_reaching(grad.visible(), tile.first) / kUnfusedBlockQ;
-    const int32_t end = ceil_div(first_row_past(grad.visible(), tile.first + tile.valid), kUnfusedBlockQ);
-    for (int32_t m = first; m < end; ++m) {
-      const RowBlock<T> q = row_block<T>(p.q, seq, q_rows, m * kUnfusedBlockQ, head);
-      const RowBlock<T> d_o = row_block<T>(p.d_o, seq, q_rows, m * kUnfusedBlockQ, head);
+    PA_NO_UNROLL
+    for (int32_t m = shared.q_begin; m < shared.q_end; ++m) {
+      const int tid = opaque(ctx.tid), lane = tid % Arch::kWarpSize, warp = tid / Arch::kWarpSize;
+      const typename Grad::Tiling score_at(warp);
+      const typename Shape::OutTiling out_at(warp);
+      const int32_t q0 = m * kUnfusedBlockQ;
       typename Grad::Tile prob, ds;
-      grad.run(m * kUnfusedBlockQ, tile.first, prob, ds, [&] {
-        load_tile_any<kThreads>(params.wide, q_tile, q.data + col, q.stride, q.valid, p.head_dim_qk - col, ctx.tid);
-        load_tile_any<kThreads>(params.wide, do_tile, d_o.data + col, d_o.stride, d_o.valid, p.head_dim_v - col,
-                                ctx.tid);
+      Grad(p, params.wide, shared.head, ctx.smem, tid).run(q0, shared.rows.first, prob, ds, [&] {
+        const RowBlock<T> q = row_block(shared.head.q, p.q, q0, shared.q_rows.len);
+        const RowBlock<T> d_o = row_block(shared.head.d_o, p.d_o, q0, shared.q_rows.len);
+        load_tile_any<kThreads>(params.wide, q_tile, q.data + col, q.stride, q.valid, p.head_dim_qk - col, tid);
+        load_tile_any<kThreads>(params.wide, do_tile, d_o.data + col, d_o.stride, d_o.valid, p.head_dim_v - col, tid);
       });
       store_acc(p_tile, prob, score_at.row, score_at.col, lane);
       store_acc(ds_tile, ds, score_at.row, score_at.col, lane);
@@ -163,20 +203,19 @@ struct UnfusedBwdDkv {
       mma_tn(dk, ds_tile, out_at.row, q_tile, out_at.col, lane);
       block_sync();  // all are done with the four tiles
     }
+    block_sync();  // all are done with shared.head
   }
 
-  static PA_DEVICE void store(const UnfusedParams& params, const TensorView& view, int32_t head_dim,
-                              const UnfusedBlock& block, int32_t seq, const SeqRows& rows, const TileRows& tile,
-                              const BlockCtx& ctx, const OutTile& out) {
-    const int32_t col = block.chunk * kChunk;
-    if (col >= head_dim) return;  // the other output is wider
+  // cols <= 0: the other output is wider.
+  static PA_DEVICE void store(bool wide, T* out, int64_t stride, const TileRows& rows, int32_t cols,
+                              const BlockCtx& ctx, const OutTile& acc) {
+    if (cols <= 0) return;
     const typename Shape::OutTiling out_at(ctx.tid / Arch::kWarpSize);
     const SmemRows staging(ctx.smem);
     block_sync();  // all are done with the shared memory below
-    store_acc(staging, out, out_at.row, out_at.col, ctx.tid % Arch::kWarpSize);
+    store_acc(staging, acc, out_at.row, out_at.col, ctx.tid % Arch::kWarpSize);
     block_sync();  // the tile is staged
-    store_tile_any<kThreads>(params.wide, row_pointer<T>(view, seq, rows, tile.first, block.head) + col,
-                             view.token_stride, staging, tile.valid, tile.total, head_dim - col, ctx.tid);
+    store_tile_any<kThreads>(wide, out, stride, staging, rows.valid, rows.total, cols, ctx.tid);
   }
 };
 

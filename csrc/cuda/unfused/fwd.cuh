@@ -3,11 +3,12 @@
 // Memory is linear in tokens; every head dim, alignment, dtype and mask is served.
 #pragma once
 
+#include <new>
+
 #include "attn/block_product.cuh"
 #include "attn/dropout.cuh"
-#include "attn/score.cuh"
+#include "attn/head.cuh"
 #include "attn/softmax.cuh"
-#include "attn/visibility.cuh"
 #include "unfused/params.cuh"
 
 namespace portattn {
@@ -19,7 +20,7 @@ struct UnfusedFwd {
   using Params = UnfusedParams;
   static constexpr int kWarps = Arch::kWarpSize == 1 ? 1 : 4;
   static constexpr int kThreads = kWarps * Arch::kWarpSize;
-  static constexpr int kMinBlocks = sizeof(T) == 2 ? 3 : 1;
+  static constexpr int kMinBlocks = sizeof(T) == 2 ? 2 : 1;
   static constexpr int kChunk = kUnfusedChunk<T>;
   static_assert(kUnfusedBlockQ == kProductRows && kUnfusedBlockKv == kProductRows, "tiles are those of BlockProduct");
 
@@ -28,98 +29,105 @@ struct UnfusedFwd {
   using OutTile = AccTile<Acc, kWarpRows, kChunk>;
   using Softmax = OnlineSoftmax<ScoreTile>;
   using Product = BlockProduct<T, kThreads>;
+  using SmemP = SmemTile<T, kUnfusedBlockQ, kUnfusedBlockKv>;
   using SmemV = SmemTile<T, kUnfusedBlockKv, kChunk>;
   using SmemO = SmemTile<T, kUnfusedBlockQ, kChunk>;
-  static constexpr int kSmemBytes = Product::kSmemBytes + SmemV::kBytes;
-  static_assert(SmemO::kBytes <= kSmemBytes, "o is staged where the operands were");
+  static constexpr int kTileBytes = Product::kSmemBytes + SmemP::kBytes + SmemV::kBytes;
+  static_assert(SmemO::kBytes <= kTileBytes, "o is staged where the operands were");
 
-  // One block's place: rows of queries and keys of one sequence, one head, columns [col, col + cols) of v and o.
-  struct Place {
-    UnfusedBlock block;
-    int32_t seq, head_kv;
-    SeqRows q_rows, kv_rows;
-    TileRows tile;
-    int32_t col, cols;
-    PA_DEVICE Place(const UnfusedParams& params, const UnfusedBlock& b, const WorkTile& work)
-        : block(b), seq(work.seq), head_kv(b.head / (params.attn.num_heads_q / params.attn.num_heads_kv)),
-          q_rows(seq_rows(params.attn.q_side, params.attn.batch, work.seq)),
-          kv_rows(seq_rows(params.attn.kv_side, params.attn.batch, work.seq)),
-          tile(q_rows, work.block, kUnfusedBlockQ), col(b.chunk * kChunk),
-          cols(min_of(params.attn.head_dim_v - col, kChunk)) {}
+  // What the block works on, in shared memory to spare registers.
+  struct Shared {
+    AttnHead<T> head;
+    TileRows rows;
+    BlockRange blocks;
+    T* o;        // first row and column of the tile
+    float* lse;  // first row; null when another block writes it
+    PA_DEVICE Shared(const UnfusedParams& params, const UnfusedBlock& at, const WorkTile& work, const SeqRows& q_rows)
+        : head(params.attn, work.seq, at.head, q_rows, seq_rows(params.attn.kv_side, params.attn.batch, work.seq)),
+          rows(q_rows, work.block, kUnfusedBlockQ),
+          blocks(rows.valid > 0 ? key_blocks(head.visible, rows.first, rows.valid, kUnfusedBlockKv) : BlockRange{}),
+          o(row_pointer<T>(params.attn.o, work.seq, q_rows, rows.first, at.head) + at.chunk * kChunk),
+          lse(at.chunk == 0 && params.attn.lse.data != nullptr
+                  ? row_pointer<float>(params.attn.lse, work.seq, q_rows, rows.first, at.head)
+                  : nullptr) {}
   };
+  static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
-    const UnfusedBlock block(params, ctx.x);
+    const UnfusedBlock at(params, ctx.x);
     WorkTile work;
-    if (!next_tile(p.q_side, kUnfusedBlockQ, block.tile, p.window_right >= 0, work)) return;
-    const Place at(params, block, work);
+    if (!next_tile(p.q_side, kUnfusedBlockQ, at.tile, p.window_right >= 0, work)) return;
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + kTileBytes);
+    if (ctx.tid == 0) new (&shared) Shared(params, at, work, seq_rows(p.q_side, p.batch, work.seq));
+    block_sync();  // thread 0 has described the tile; all read it from here on
 
+    const int32_t col = at.chunk * kChunk;
     OutTile o;
+    Softmax softmax(shared.head.score.exp_scale());
+    accumulate(params, shared, col, ctx, softmax, o);
     RowValues<ScoreTile> lse;
-    o.fill(Acc(0));
-    lse.fill(neg_inf<Acc>());
-    if (at.tile.valid > 0) attend(params, at, ctx, o, lse);
-    store(params, at, ctx, o, lse);
+    const Acc sink = p.softmax_offset != nullptr ? static_cast<Acc>(p.softmax_offset[at.head]) : Acc(0);
+    softmax.finish(o, lse, p.has_sink, sink, static_cast<Acc>(shared.head.dropout.keep_scale));
+    store(params, shared, col, ctx, o, lse);
   }
 
  private:
-  static PA_DEVICE void attend(const UnfusedParams& params, const Place& at, const BlockCtx& ctx, OutTile& o,
-                               RowValues<ScoreTile>& lse) {
+  static PA_DEVICE void accumulate(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
+                                   Softmax& softmax, OutTile& o) {
     const AttnParams& p = params.attn;
-    const int lane = ctx.tid % Arch::kWarpSize, warp_row = ctx.tid / Arch::kWarpSize * kWarpRows;
-    const int32_t row0 = at.tile.first + warp_row;
-    const Visibility visible(p, at.q_rows.len, at.kv_rows.len);
-    const Score<T> score(p, at.seq, at.block.head, visible.offset());
-    const Dropout dropout = make_dropout(p, at.seq, at.block.head);
-    const Product product(ctx.smem, params.wide, ctx.tid);
-    const SmemV v_tile(ctx.smem + Product::kSmemBytes);
-    const RowBlock<T> q = row_block<T>(p.q, at.seq, at.q_rows, at.tile.first, at.block.head);
-
-    Softmax softmax(score.exp_scale());
-    const BlockRange blocks = key_blocks(visible, at.tile.first, at.tile.valid, kUnfusedBlockKv);
-    for (int32_t n = blocks.begin; n < blocks.end; ++n) {
-      const int32_t col0 = n * kUnfusedBlockKv;
-      const RowBlock<T> k = row_block<T>(p.k, at.seq, at.kv_rows, col0, at.head_kv);
-      const RowBlock<T> v = row_block<T>(p.v, at.seq, at.kv_rows, col0, at.head_kv);
+    const AttnHead<T>& head = shared.head;
+    const int32_t seqlen_kv = head.visible.seqlen_kv();
+    const SmemP p_tile(ctx.smem + Product::kSmemBytes);
+    const SmemV v_tile(ctx.smem + Product::kSmemBytes + SmemP::kBytes);
+    o.fill(Acc(0));
+    PA_NO_UNROLL
+    for (int32_t n = shared.blocks.begin; n < shared.blocks.end; ++n) {
+      const int tid = opaque(ctx.tid), lane = tid % Arch::kWarpSize, warp_row = tid / Arch::kWarpSize * kWarpRows;
+      const int32_t row0 = shared.rows.first + warp_row, col0 = n * kUnfusedBlockKv;
+      const Product product(ctx.smem, params.wide, tid);
       ScoreTile s;
       s.fill(Acc(0));
-      product.add(s, q, k, p.head_dim_qk, warp_row, 0, [&] {
-        load_tile_any<kThreads>(params.wide, v_tile, v.data + at.col, v.stride, v.valid, at.cols, ctx.tid);
-      });
-      score.transform(s, lane, row0, col0, visible.seqlen_q(), visible.seqlen_kv());
-      if (!blocks.is_full(n)) mask_tile(s, lane, visible, row0, col0);
+      product.add(s, row_block(head.q, p.q, shared.rows.first, head.visible.seqlen_q()),
+                  row_block(head.k, p.k, col0, seqlen_kv), p.head_dim_qk, warp_row, 0, [&] {
+                    const RowBlock<T> v = row_block(head.v, p.v, col0, seqlen_kv);
+                    load_tile_any<kThreads>(params.wide, v_tile, v.data + col, v.stride, v.valid, p.head_dim_v - col,
+                                            tid);
+                  });
+      head.score.transform(s, lane, row0, col0, head.visible.seqlen_q(), seqlen_kv);
+      if (!shared.blocks.is_full(n)) mask_tile(s, lane, head.visible, row0, col0);
       softmax.update(s, o);
-      if (dropout.enabled()) drop_tile(s, lane, dropout, row0, col0);
+      if (head.dropout.enabled()) {
+        KeepMask<ScoreTile> keep;
+        keep.draw(head.dropout, lane, row0, col0);
+        keep.apply(s, Acc(1));  // the factor of kept elements is applied to o, once
+      }
+      store_acc(p_tile, s, warp_row, 0, lane);
       copy_wait<0>();
-      block_sync();  // v has arrived for all
-      mma_rn(o, s, v_tile, 0, lane);
-      block_sync();  // all are done with v
+      block_sync();  // p is complete and v has arrived for all
+      mma_nn(o, p_tile, warp_row, v_tile, 0, lane);
+      block_sync();  // all are done with p and v
     }
-    const Acc sink = p.softmax_offset != nullptr ? static_cast<Acc>(p.softmax_offset[at.block.head]) : Acc(0);
-    softmax.finish(o, lse, p.has_sink, sink, static_cast<Acc>(dropout.keep_scale));
   }
 
   // Rows past the sequence get 0 and -inf.
-  static PA_DEVICE void store(const UnfusedParams& params, const Place& at, const BlockCtx& ctx, const OutTile& o,
-                              const RowValues<ScoreTile>& lse) {
+  static PA_DEVICE void store(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
+                              const OutTile& o, const RowValues<ScoreTile>& lse) {
     const AttnParams& p = params.attn;
     const int lane = ctx.tid % Arch::kWarpSize, warp_row = ctx.tid / Arch::kWarpSize * kWarpRows;
     const SmemO staging(ctx.smem);
     store_acc(staging, o, warp_row, 0, lane);
-    if (at.block.chunk == 0 && p.lse.data != nullptr && ScoreTile::Layout::col(lane, 0) == 0) {
+    if (shared.lse != nullptr && ScoreTile::Layout::col(lane, 0) == 0) {  // one lane of a row writes
       PA_UNROLL
       for (int s = 0; s < ScoreTile::kRowSlots; ++s) {
         const int32_t r = warp_row + ScoreTile::Layout::row(lane, s);
-        if (r >= at.tile.total) continue;
-        *row_pointer<float>(p.lse, at.seq, at.q_rows, at.tile.first + r, at.block.head) =
-            r < at.tile.valid ? static_cast<float>(lse[s]) : neg_inf<float>();
+        if (r >= shared.rows.total) continue;
+        shared.lse[r * p.lse.token_stride] = r < shared.rows.valid ? static_cast<float>(lse[s]) : neg_inf<float>();
       }
     }
     block_sync();  // all of o is staged
-    store_tile_any<kThreads>(params.wide,
-                             row_pointer<T>(p.o, at.seq, at.q_rows, at.tile.first, at.block.head) + at.col,
-                             p.o.token_stride, staging, at.tile.valid, at.tile.total, at.cols, ctx.tid);
+    store_tile_any<kThreads>(params.wide, shared.o, p.o.token_stride, staging, shared.rows.valid, shared.rows.total,
+                             p.head_dim_v - col, ctx.tid);
   }
 };
 
