@@ -91,7 +91,7 @@ class Implementation:
 
 
 def build(name: str, case: Case, tokens: Tokens, backend: str | None = None) -> Implementation:
-    """Binds an implementation to a case, and runs it once both ways; raises UnavailableError when it cannot serve it."""
+    """Binds an implementation to a case and runs it once both ways; UnavailableError when it cannot serve it."""
     maker = partial(_portattn, backend=backend) if name == OURS else _PEERS[name]
     try:
         attention, layout = maker(case, tokens)
@@ -99,7 +99,7 @@ def build(name: str, case: Case, tokens: Tokens, backend: str | None = None) -> 
         implementation.forward()
         implementation.backward()
     except ImportError as error:
-        raise UnavailableError(f"is not installed: {error}") from error
+        raise UnavailableError(f"cannot be imported: {error}") from error
     except Exception as error:  # whatever one implementation raises must not take the others' figures with it
         first_line = str(error).partition("\n")[0]
         raise UnavailableError(f"failed with {type(error).__name__}: {first_line}") from error

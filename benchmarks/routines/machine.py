@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
+import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -31,10 +32,8 @@ def describe(commit: str | None) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    try:
-        found["portattn"] = importlib.metadata.version("portattn")
-    except importlib.metadata.PackageNotFoundError:
-        found["portattn"] = "not installed"
+    if importlib.util.find_spec("portattn") is not None:
+        found["portattn"] = importlib.import_module("portattn").__version__
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
         found["cudnn"] = str(torch.backends.cudnn.version())
