@@ -1,0 +1,97 @@
+// Row: the fused kernels for sequences of any length.
+#include "core/backends/table.h"
+#include "core/checked_math.h"
+
+namespace portattn {
+namespace {
+
+constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kHeadDimMultiple = 8;
+constexpr int64_t kMaxHeads = 65535;  // the second dimension of a grid
+
+bool enabled(const AttnConfig&) { return true; }
+
+const FmhaInstance* find_instance(const AttnConfig& config, const Device& device) {
+  return device.plugin->find_fmha(static_cast<DType>(config.dtype), static_cast<int32_t>(config.head_dim_qk),
+                                  static_cast<int32_t>(config.head_dim_v), device.info.arch);
+}
+
+void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
+  if (head_dim % kHeadDimMultiple == 0 && head_dim <= kMaxHeadDim) return;
+  refusal->because("%s is %lld; allowed: multiples of 8 up to 256", name, static_cast<long long>(head_dim));
+}
+
+// Blocks of a launch are numbered with 31 bits.
+void refuse_tiles(int64_t batch, int64_t rows, int64_t tile_rows, const char* name, Refusal* refusal) {
+  const CheckedSize tiles = CheckedSize((rows + tile_rows - 1) / tile_rows) * batch;
+  if (tiles.valid() && tiles.value() <= INT32_MAX) return;
+  refusal->because("batch_size %lld with %s %lld makes more than 2^31 tiles of %lld rows", static_cast<long long>(batch),
+                   name, static_cast<long long>(rows), static_cast<long long>(tile_rows));
+}
+
+void refuse(const AttnConfig& config, const Device& device, Refusal* refusal) {
+  if (config.dtype == kNVTEFloat64) refusal->because("dtype is fp64; allowed: fp32, fp16, bf16");
+  refuse_head_dim(config.head_dim_qk, "head_dim_qk", refusal);
+  refuse_head_dim(config.head_dim_v, "head_dim_v", refusal);
+  if (config.is_arbitrary_mask()) refusal->because("mask_type is arbitrary; allowed: every mask that is an interval");
+  if (config.num_heads_q > kMaxHeads) {
+    refusal->because("num_heads_q is %lld; allowed: up to 65535", static_cast<long long>(config.num_heads_q));
+  }
+  if (refusal->refused()) return;
+  const FmhaInstance* instance = find_instance(config, device);
+  if (instance == nullptr) {
+    refusal->because("not built: no kernel for dtype %s, head_dim_qk %lld and head_dim_v %lld on device arch %d",
+                     dtype_name(config.dtype), static_cast<long long>(config.head_dim_qk),
+                     static_cast<long long>(config.head_dim_v), device.info.arch);
+    return;
+  }
+  if (!config.q_is_thd()) {
+    refuse_tiles(config.batch_size, config.max_seqlen_q, instance->fwd_block_q, "max_seqlen_q", refusal);
+  }
+  if (!config.kv_is_thd()) {
+    refuse_tiles(config.batch_size, config.max_seqlen_kv, instance->bwd_block_kv, "max_seqlen_kv", refusal);
+  }
+}
+
+Tiling tiling(const AttnConfig& config, const Device& device, NVTEDirection direction) {
+  const FmhaInstance& instance = *find_instance(config, device);
+  Tiling tiling;
+  if (direction == NVTE_FORWARD) {
+    tiling.tile_rows_q = instance.fwd_block_q;
+    return tiling;
+  }
+  tiling.tile_rows_kv = instance.bwd_block_kv;
+  if (config.deterministic != 0) {
+    tiling.tile_rows_q = instance.bwd_block_q;
+  } else {
+    tiling.dq_accum = true;
+  }
+  return tiling;
+}
+
+const FmhaInstance& instance_of(const Launch& launch) {
+  return *launch.device.plugin->find_fmha(launch.dtype, launch.params.head_dim_qk, launch.params.head_dim_v,
+                                          launch.device.info.arch);
+}
+
+int forward(const Launch& launch) { return instance_of(launch).fwd(launch.params, launch.stream); }
+
+int backward(const Launch& launch) {
+  const int error = instance_of(launch).bwd(launch.params, launch.stream);
+  if (error != 0 || launch.params.dq_accum.data == nullptr) return error;
+  return launch.device.plugin->convert_dq(launch.params, launch.dtype, launch.stream);
+}
+
+}  // namespace
+
+const BackendRow kFusedVarlenRow = {NVTE_Backend_Fused_Varlen,
+                                    "fused_varlen",
+                                    "fused kernels on matrix units, sequences of any length",
+                                    16,
+                                    enabled,
+                                    refuse,
+                                    tiling,
+                                    forward,
+                                    backward};
+
+}  // namespace portattn

@@ -1,0 +1,114 @@
+// Chooses a row and tells why.
+#include "core/backends/table.h"
+
+#include "core/log.h"
+#include "core/status.h"
+#include "core/text.h"
+
+namespace portattn {
+
+const BackendRow* const kBackendRows[kNumBackendRows] = {&kScoreModJitRow, &kSmallSeqRow, &kFusedVarlenRow,
+                                                         &kUnfusedRow};
+
+void Refusal::because(const char* format, ...) {
+  refused_ = true;
+  if (reasons_ == nullptr) return;
+  va_list arguments;
+  va_start(arguments, format);
+  reasons_->push_back(format_text_v(format, arguments));
+  va_end(arguments);
+}
+
+namespace {
+
+// A row is tried when BACKEND names it, or when BACKEND names none and the row needs no asking.
+bool is_tried(const AttnConfig& config, const BackendRow& row) {
+  return config.backend == NVTE_No_Backend ? row.enabled(config) : config.backend == row.id;
+}
+
+bool refuses(const BackendRow& row, const AttnConfig& config, const Device& device) {
+  Refusal refusal(nullptr);
+  row.refuse(config, device, &refusal);
+  return refusal.refused();
+}
+
+std::string join(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : "; ") + part;
+  return text;
+}
+
+std::string reasons_against(const BackendRow& row, const AttnConfig& config, const Device& device) {
+  std::vector<std::string> reasons;
+  Refusal refusal(&reasons);
+  row.refuse(config, device, &refusal);
+  return join(reasons);
+}
+
+// "fused_varlen refused: <reason>; <reason>. unfused refused: ..." of the rows that were tried before `end`.
+std::string refused_before(const BackendRow* end, const AttnConfig& config, const Device& device) {
+  std::string text;
+  for (const BackendRow* row : kBackendRows) {
+    if (row == end) break;
+    if (!is_tried(config, *row)) continue;
+    text += format_text("%s%s refused: %s", text.empty() ? "" : ". ", row->name,
+                        reasons_against(*row, config, device).c_str());
+  }
+  return text;
+}
+
+NVTEStatus report_choice(const AttnConfig& config, const Device& device, const BackendRow& row, bool is_fallback) {
+  if (is_fallback && config.strict != 0) {
+    return fail(NVTE_NOT_SUPPORTED, "strict is 1 and the choice would be the fallback %s: %s. Config: %s", row.name,
+                refused_before(&row, config, device).c_str(), describe_config(config).c_str());
+  }
+  if (is_fallback && log_enabled(LogLevel::kFallbacks)) {
+    log_line(format_text("%s chosen as a fallback: %s. Config: %s", row.name,
+                         refused_before(&row, config, device).c_str(), describe_config(config).c_str()));
+  } else if (log_enabled(LogLevel::kChoices)) {
+    log_line(format_text("%s chosen. Config: %s", row.name, describe_config(config).c_str()));
+  }
+  return NVTE_SUCCESS;
+}
+
+std::string explain_row(const BackendRow& row, const AttnConfig& config, const Device* device, const char* no_device,
+                        bool chosen_before) {
+  const std::string name = std::string(row.name) + ": ";
+  if (!is_tried(config, row)) {
+    return name + (config.backend == NVTE_No_Backend ? "not tried: it has to be asked for"
+                                                     : "not tried: the config asks for another backend by name");
+  }
+  if (device == nullptr) return name + "refused: " + no_device;
+  if (refuses(row, config, *device)) return name + "refused: " + reasons_against(row, config, *device);
+  return name + (chosen_before ? "available" : "chosen");
+}
+
+}  // namespace
+
+NVTEStatus choose_backend(const AttnConfig& config, const Device& device, const BackendRow** chosen) {
+  bool is_fallback = false;
+  for (const BackendRow* row : kBackendRows) {
+    if (!is_tried(config, *row)) continue;
+    if (!refuses(*row, config, device)) {
+      PA_RETURN_IF_ERROR(report_choice(config, device, *row, is_fallback));
+      *chosen = row;
+      return NVTE_SUCCESS;
+    }
+    is_fallback = true;
+  }
+  return fail(NVTE_NOT_SUPPORTED, "no backend serves this config: %s. Config: %s",
+              refused_before(nullptr, config, device).c_str(), describe_config(config).c_str());
+}
+
+std::string explain_backends(const AttnConfig& config, const Device* device, const char* no_device) {
+  std::string text;
+  bool chosen_before = false;
+  for (const BackendRow* row : kBackendRows) {
+    if (!text.empty()) text += '\n';
+    text += explain_row(*row, config, device, no_device, chosen_before);
+    chosen_before = chosen_before || (device != nullptr && is_tried(config, *row) && !refuses(*row, config, *device));
+  }
+  return text;
+}
+
+}  // namespace portattn

@@ -1,0 +1,181 @@
+// Finds, loads and describes device libraries.
+#include "core/plugin.h"
+
+#include <dlfcn.h>
+
+#include <vector>
+
+#include "core/config.h"
+#include "core/env.h"
+#include "core/status.h"
+#include "core/text.h"
+
+namespace portattn {
+namespace {
+
+struct DeviceLibrary {
+  const Plugin* plugin = nullptr;
+  std::string file;
+  std::string failure;  // why it, or a better variant of it, was not loaded
+};
+
+// The directory of this very library, with a trailing slash; "" leaves the search to the loader.
+std::string own_directory() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&own_directory), &info) == 0 || info.dli_fname == nullptr) return "";
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash + 1);
+}
+
+// What dlerror() says, or a plain sentence where it has nothing.
+std::string loader_error() {
+  const char* text = dlerror();
+  return text == nullptr ? "the loader gave no reason" : text;
+}
+
+void load_into(const std::string& file, DeviceLibrary* library) {
+  const std::string path = own_directory() + file;
+  const std::string separator = library->failure.empty() ? "" : "; ";
+  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    library->failure += separator + loader_error();
+    return;
+  }
+  const auto entry = reinterpret_cast<decltype(&portattn_plugin)>(dlsym(handle, "portattn_plugin"));
+  if (entry == nullptr) {
+    library->failure += separator + loader_error();
+    return;
+  }
+  const Plugin* plugin = entry();
+  if (plugin->abi != kPluginAbi) {
+    library->failure += separator + format_text("%s has plugin ABI %d, this library needs %d: build both together",
+                                                path.c_str(), plugin->abi, kPluginAbi);
+    return;
+  }
+  library->plugin = plugin;
+  library->file = file;
+}
+
+// Variants of the host library that this CPU can run, best first.
+std::vector<std::string> host_isas() {
+  std::vector<std::string> isas;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (avx512) isas.push_back("avx512");
+  if (avx2) isas.push_back("avx2");
+#endif
+  isas.push_back("generic");
+  return isas;
+}
+
+// The host library is compiled for OpenMP but not linked to a runtime: it joins the one of the process, torch's for
+// example, so that there is one thread pool. Returns why there is none, or "".
+std::string provide_openmp() {
+  if (dlsym(RTLD_DEFAULT, "GOMP_parallel") != nullptr) return "";
+  if (dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr) return "";
+  return "no OpenMP runtime: " + loader_error();
+}
+
+DeviceLibrary load_host() {
+  DeviceLibrary library;
+  library.failure = provide_openmp();
+  if (!library.failure.empty()) return library;
+  const char* wanted = env().host_isa;
+  for (const std::string& isa : host_isas()) {
+    if (wanted == nullptr || isa == wanted) load_into("libportattn_host_" + isa + ".so", &library);
+    if (library.plugin != nullptr) return library;
+  }
+  if (library.failure.empty()) {
+    library.failure = format_text("PORTATTN_HOST_ISA is '%s'; this CPU runs:", wanted);
+    for (const std::string& isa : host_isas()) library.failure += " " + isa;
+  }
+  return library;
+}
+
+DeviceLibrary load_gpu(const char* target) {
+  DeviceLibrary library;
+  load_into(format_text("libportattn_%s.so", target), &library);
+  return library;
+}
+
+const DeviceLibrary& device_library(NVTEDeviceType type) {
+  switch (type) {
+    case NVTE_DEVICE_CUDA: {
+      static const DeviceLibrary kCuda = load_gpu("cuda");
+      return kCuda;
+    }
+    case NVTE_DEVICE_HIP: {
+      static const DeviceLibrary kHip = load_gpu("hip");
+      return kHip;
+    }
+    default: {
+      static const DeviceLibrary kHost = load_host();
+      return kHost;
+    }
+  }
+}
+
+std::string describe_device(const Plugin& plugin, int32_t index) {
+  DeviceInfo info = {};
+  const int error = plugin.device_info(index, &info);
+  if (error != 0) return format_text("device %d: %s", index, plugin.error_text(error));
+  return format_text("device %d: %.64s (arch %d, %d multiprocessors)", index, info.name, info.arch,
+                     info.num_multiprocessors);
+}
+
+std::string describe_library(NVTEDeviceType type) {
+  const DeviceLibrary& library = device_library(type);
+  std::string text = std::string(device_name(type)) + ": ";
+  if (library.plugin == nullptr) return text + "not loaded: " + library.failure;
+  text += format_text("%s, built for %s", library.file.c_str(), library.plugin->built_archs);
+  const int32_t count = library.plugin->num_devices();
+  if (count == 0) text += ", no device found by its runtime";
+  for (int32_t index = 0; index < count; ++index) text += ", " + describe_device(*library.plugin, index);
+  if (!library.failure.empty()) text += ", passed over: " + library.failure;
+  return text;
+}
+
+}  // namespace
+
+NVTEStatus find_device(NVTEDeviceType type, int64_t index, Device* device) {
+  const DeviceLibrary& library = device_library(type);
+  if (library.plugin == nullptr) {
+    return fail(NVTE_NOT_BUILT, "no device library for %s: %s; install a build for this device or change device_type",
+                device_name(type), library.failure.c_str());
+  }
+  const int32_t count = library.plugin->num_devices();
+  if (index < 0 || index >= count) {
+    return fail(NVTE_INVALID_ARGUMENT, "device_index is %lld, but the %s runtime finds %d device(s), counted from 0: use a smaller index",
+                static_cast<long long>(index), device_name(type), count);
+  }
+  device->plugin = library.plugin;
+  device->type = type;
+  device->index = static_cast<int32_t>(index);
+  const int error = library.plugin->device_info(device->index, &device->info);
+  if (error == 0) return NVTE_SUCCESS;
+  return fail(NVTE_DEVICE_ERROR, "asking %s device %d for its properties failed: %s", device_name(type), device->index,
+              library.plugin->error_text(error));
+}
+
+std::string describe_devices() {
+  std::string text;
+  for (NVTEDeviceType type : {NVTE_DEVICE_HOST, NVTE_DEVICE_CUDA, NVTE_DEVICE_HIP}) {
+    if (!text.empty()) text += '\n';
+    text += describe_library(type);
+  }
+  return text;
+}
+
+DeviceScope::DeviceScope(const Device& device)
+    : device_(device), previous_(device.index), error_(device.plugin->set_device(device.index, &previous_)) {}
+
+DeviceScope::~DeviceScope() {
+  int32_t ignored;
+  if (error_ == 0 && previous_ != device_.index) device_.plugin->set_device(previous_, &ignored);
+}
+
+}  // namespace portattn

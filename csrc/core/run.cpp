@@ -1,0 +1,143 @@
+// The order of launches, the same for every backend:
+//   forward   sequence plan -> kernels of the row
+//   backward  sequence plan -> delta, dq_accum = 0 -> kernels of the row -> bias gradient -> sink gradient
+#include "core/run.h"
+
+#include "core/arguments.h"
+#include "core/log.h"
+#include "core/status.h"
+#include "core/text.h"
+
+namespace portattn {
+namespace {
+
+NVTEStatus check_launch(const ResolvedConfig& resolved, int error, const char* step) {
+  if (error == 0) return NVTE_SUCCESS;
+  return fail(NVTE_DEVICE_ERROR, "launching %s of %s on %s device %d failed: %s (error %d)", step, resolved.row->name,
+              resolved.device.plugin->target, resolved.device.index, resolved.device.plugin->error_text(error), error);
+}
+
+SidePlanRequest plan_request(const int32_t* cu_seqlens, const int32_t* cu_seqlens_padded, int64_t tokens,
+                             int32_t tile_rows, int32_t tile_capacity) {
+  SidePlanRequest request;
+  request.cu_seqlens = cu_seqlens;
+  request.cu_seqlens_padded = cu_seqlens_padded;
+  request.total_tokens = tokens;
+  request.tile_rows = tile_rows;
+  request.tile_capacity = tile_capacity;
+  return request;
+}
+
+// Places one thd side's plan in the workspace, for the planner to write and for the kernels to read.
+void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece spans, WorkspacePiece tiles,
+                WorkspacePiece num_tiles, SidePlanRequest* request, SidePlan* plan) {
+  plan->spans = request->spans = layout.carve<SeqSpan>(workspace, spans);
+  plan->tiles = request->tiles = layout.carve<TileRef>(workspace, tiles);
+  plan->num_tiles = request->num_tiles = layout.carve<int32_t>(workspace, num_tiles);
+}
+
+NVTEStatus plan_sequences(const ResolvedConfig& resolved, const WorkspaceLayout& layout, const SeqlenArguments& seqlens,
+                          void* workspace, AttnParams* params, void* stream) {
+  if (!params->q_side.is_thd && !params->kv_side.is_thd) return NVTE_SUCCESS;
+  SeqPlanParams plan;
+  plan.batch = params->batch;
+  if (params->q_side.is_thd) {
+    plan.q = plan_request(seqlens.cu_seqlens_q, seqlens.cu_seqlens_q_padded, params->q_side.seqlen,
+                          layout.tiling.tile_rows_q, layout.tile_capacity_q);
+    place_plan(layout, workspace, kSpansQ, kTilesQ, kNumTilesQ, &plan.q, &params->q_side.plan);
+  }
+  if (params->kv_side.is_thd) {
+    plan.kv = plan_request(seqlens.cu_seqlens_kv, seqlens.cu_seqlens_kv_padded, params->kv_side.seqlen,
+                           layout.tiling.tile_rows_kv, layout.tile_capacity_kv);
+    place_plan(layout, workspace, kSpansKv, kTilesKv, kNumTilesKv, &plan.kv, &params->kv_side.plan);
+  }
+  return check_launch(resolved, resolved.device.plugin->seq_plan(plan, stream), "the sequence plan");
+}
+
+// A contiguous float tensor [b, s_q, h, dim], or [t, h, dim] for thd, in the order of q's format.
+TensorView scratch_view(const AttnParams& p, int64_t format, void* data, int64_t dim) {
+  TensorView view;
+  view.data = data;
+  const int64_t heads = p.num_heads_q, rows = p.q_side.seqlen, batch = p.batch;
+  if (format == NVTE_BHSD) {
+    view.token_stride = dim;
+    view.head_stride = rows * dim;
+    view.batch_stride = heads * rows * dim;
+    return view;
+  }
+  view.head_stride = dim;
+  view.token_stride = format == NVTE_SBHD ? batch * heads * dim : heads * dim;
+  if (format == NVTE_SBHD) view.batch_stride = heads * dim;
+  if (format == NVTE_BSHD) view.batch_stride = rows * heads * dim;
+  return view;
+}
+
+void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void* workspace, AttnParams* params) {
+  params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta), 1);
+  float* accum = layout.carve<float>(workspace, kDqAccum);
+  if (accum != nullptr) params->dq_accum = scratch_view(*params, config.q_format, accum, params->head_dim_qk);
+}
+
+void log_call(const ResolvedConfig& resolved, const AttnConfig& config, const char* direction) {
+  if (!log_enabled(LogLevel::kCalls)) return;
+  log_line(format_text("%s by %s. Config: %s", direction, resolved.row->name, describe_config(config).c_str()));
+}
+
+NVTEStatus launch_backward(const AttnConfig& config, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
+                           void* workspace, AttnParams* params, void* stream) {
+  const Plugin& plugin = *resolved.device.plugin;
+  const DType dtype = static_cast<DType>(config.dtype);
+  PA_RETURN_IF_ERROR(plan_sequences(resolved, resolved.backward, seqlens, workspace, params, stream));
+  PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, dtype, stream), "delta"));
+  const Launch launch{resolved.device, dtype, *params, stream};
+  PA_RETURN_IF_ERROR(check_launch(resolved, resolved.row->backward(launch), "the backward"));
+  if (params->dbias.data != nullptr) {
+    PA_RETURN_IF_ERROR(check_launch(resolved, plugin.bias_grad(*params, dtype, stream), "the bias gradient"));
+  }
+  if (params->d_softmax_offset == nullptr) return NVTE_SUCCESS;
+  return check_launch(resolved, plugin.sink_grad(*params, stream), "the sink gradient");
+}
+
+NVTEStatus check_training(const AttnConfig& config) {
+  if (config.is_training != 0) return NVTE_SUCCESS;
+  return fail(NVTE_INVALID_ARGUMENT,
+              "is_training is 0, and the backend was chosen for a forward alone: set is_training to 1 for a backward");
+}
+
+}  // namespace
+
+NVTEStatus run_forward(const AttnConfig& config, const ResolvedConfig& resolved, const NVTEFusedAttnInputs* inputs,
+                       const NVTEFusedAttnOutputs* outputs, const NVTETensor* workspace, void* stream) {
+  AttnParams params = resolved.params;
+  SeqlenArguments seqlens;
+  void* base;
+  PA_RETURN_IF_ERROR(read_inputs(config, resolved, inputs, &params, &seqlens));
+  PA_RETURN_IF_ERROR(read_outputs(config, resolved, outputs, &params));
+  PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.forward, workspace, &base));
+  log_call(resolved, config, "forward");
+  const DeviceScope scope(resolved.device);
+  PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
+  PA_RETURN_IF_ERROR(plan_sequences(resolved, resolved.forward, seqlens, base, &params, stream));
+  const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
+  return check_launch(resolved, resolved.row->forward(launch), "the forward");
+}
+
+NVTEStatus run_backward(const AttnConfig& config, const ResolvedConfig& resolved, const NVTEFusedAttnInputs* inputs,
+                        const NVTEFusedAttnGradInputs* grad_inputs, const NVTEFusedAttnGradOutputs* grad_outputs,
+                        const NVTETensor* workspace, void* stream) {
+  PA_RETURN_IF_ERROR(check_training(config));
+  AttnParams params = resolved.params;
+  SeqlenArguments seqlens;
+  void* base;
+  PA_RETURN_IF_ERROR(read_inputs(config, resolved, inputs, &params, &seqlens));
+  PA_RETURN_IF_ERROR(read_grad_inputs(config, resolved, grad_inputs, &params));
+  PA_RETURN_IF_ERROR(read_grad_outputs(config, resolved, grad_outputs, &params));
+  PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.backward, workspace, &base));
+  place_scratch(config, resolved.backward, base, &params);
+  log_call(resolved, config, "backward");
+  const DeviceScope scope(resolved.device);
+  PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
+  return launch_backward(config, resolved, seqlens, base, &params, stream);
+}
+
+}  // namespace portattn

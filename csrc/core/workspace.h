@@ -1,0 +1,51 @@
+// The scratch memory of one call: which pieces there are, how large and where. A pure function of the config and of
+// the chosen backend's tile sizes, so the size query and the call agree by construction.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/config.h"
+#include "portattn/fused_attn.h"
+
+namespace portattn {
+
+// What a backend's kernels ask of the caller in one direction.
+struct Tiling {
+  int32_t tile_rows_q = 0;   // rows of a tile in the plan of thd queries; 0 = spans only
+  int32_t tile_rows_kv = 0;  // likewise for thd keys
+  bool dq_accum = false;     // the backward adds dq up in float
+};
+
+enum WorkspacePiece {
+  kSpansQ,
+  kTilesQ,
+  kNumTilesQ,
+  kSpansKv,
+  kTilesKv,
+  kNumTilesKv,
+  kDelta,
+  kDqAccum,
+  kNumWorkspacePieces
+};
+
+constexpr int64_t kWorkspaceAlignment = 256;
+
+struct WorkspaceLayout {
+  Tiling tiling;
+  int32_t tile_capacity_q = 0;
+  int32_t tile_capacity_kv = 0;
+  int64_t offset[kNumWorkspacePieces];  // bytes; -1 = not needed
+  int64_t total_bytes = 0;
+
+  // Where `piece` lies in the workspace at `base`, or null when it is not needed.
+  template <class T>
+  T* carve(void* base, WorkspacePiece piece) const {
+    return offset[piece] < 0 ? nullptr : reinterpret_cast<T*>(static_cast<char*>(base) + offset[piece]);
+  }
+};
+
+NVTEStatus layout_workspace(const AttnConfig& config, NVTEDirection direction, const Tiling& tiling,
+                            WorkspaceLayout* layout);
+
+}  // namespace portattn
