@@ -19,14 +19,32 @@ ARCHS = sorted(TUNING)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_every_instance_has_one_file_a_kernel_and_one_row(arch: str) -> None:
+def test_every_instance_has_its_kernels_and_one_row(arch: str) -> None:
     files = generate.generate(KERNELS, TUNING[arch], arch)
-    names = {
-        f"hd{qk}x{v}_{dtype}_{arch}" for dtype in KERNELS["fmha"]["dtypes"] for qk, v in KERNELS["fmha"]["head_dims"]
-    }
-    assert set(files) == {f"fmha_{kind}_{name}.cu" for kind in generate.BASES for name in names} | {"fmha_table.cu"}
-    assert set(re.findall(r'\{"(\w+)"', files["fmha_table.cu"])) == names
-    assert len(files) < 100
+    rows = re.findall(r'\{"(\w+)"', files["fmha_table.cu"])
+    assert rows == [
+        f"hd{qk}x{v}_{dtype}_{arch}"
+        for dtype in KERNELS["fmha"]["dtypes"]
+        for qk, v in sorted(KERNELS["fmha"]["head_dims"])
+    ]
+    for name in rows:
+        kinds = {kind for kind in generate.BASES if f"fmha_{kind}_{name}.cu" in files}
+        assert {"fwd", "bwd", "bwd_dq"} <= kinds
+    assert len(files) == 1 + sum(f"fmha_{kind}_{name}.cu" in files for kind in generate.BASES for name in rows)
+
+
+def test_plain_kernel_is_used_where_it_is_tuned_and_only_there() -> None:
+    tuning = copy.deepcopy(TUNING["host"])
+    tuning["fwd_plain"] = {"32-bit": {"64x64": tuning["fwd"]["32-bit"]["64x64"]}}
+    files = generate.generate(KERNELS, tuning, "host")
+    assert "false>>" in files["fmha_fwd_plain_hd64x64_fp32_host.cu"]
+    assert "true>>" in files["fmha_fwd_hd64x64_fp32_host.cu"]
+    either = "run_either<run_fmha_fwd_plain_hd64x64_fp32_host, run_fmha_fwd_hd64x64_fp32_host>"
+    assert either in files["fmha_table.cu"]
+    assert "fmha_fwd_plain_hd64x64_bf16_host.cu" not in files
+    tuning["fwd_plain"]["32-bit"]["64x64"] = tuning["fwd"]["32-bit"]["64x64"] | {"block_q": 16}
+    with pytest.raises(SystemExit, match="block_q is 64 and 16 in the plain kernel"):
+        generate.generate(KERNELS, tuning, "host")
 
 
 @pytest.mark.parametrize("arch", ARCHS)
