@@ -54,28 +54,24 @@ NVTEStatus plan_sequences(const ResolvedConfig& resolved, const WorkspaceLayout&
   return check_launch(resolved, resolved.device.plugin->seq_plan(plan, stream), "the sequence plan");
 }
 
-// A contiguous float tensor [b, s_q, h, dim], or [t, h, dim] for thd, in the order of q's format.
-TensorView scratch_view(const AttnParams& p, int64_t format, void* data, int64_t dim) {
-  TensorView view;
-  view.data = data;
+// A contiguous float tensor [b, s_q, h], or [t, h] for thd, in the order of q's format.
+TensorView scratch_view(const AttnParams& p, int64_t format, float* data) {
   const int64_t heads = p.num_heads_q, rows = p.q_side.seqlen, batch = p.batch;
-  if (format == NVTE_BHSD) {
-    view.token_stride = dim;
-    view.head_stride = rows * dim;
-    view.batch_stride = heads * rows * dim;
-    return view;
+  switch (format) {
+    case NVTE_BHSD:
+      return TensorView{data, heads * rows, 1, rows};
+    case NVTE_SBHD:
+      return TensorView{data, heads, batch * heads, 1};
+    case NVTE_THD:
+      return TensorView{data, 0, heads, 1};
+    default:
+      return TensorView{data, rows * heads, heads, 1};
   }
-  view.head_stride = dim;
-  view.token_stride = format == NVTE_SBHD ? batch * heads * dim : heads * dim;
-  if (format == NVTE_SBHD) view.batch_stride = heads * dim;
-  if (format == NVTE_BSHD) view.batch_stride = rows * heads * dim;
-  return view;
 }
 
 void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void* workspace, AttnParams* params) {
-  params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta), 1);
-  float* accum = layout.carve<float>(workspace, kDqAccum);
-  if (accum != nullptr) params->dq_accum = scratch_view(*params, config.q_format, accum, params->head_dim_qk);
+  params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta));
+  params->dq_accum.data = layout.carve<float>(workspace, kDqAccum);
 }
 
 void log_call(const ResolvedConfig& resolved, const AttnConfig& config, const char* direction) {

@@ -1,6 +1,9 @@
 // Chooses a row and tells why.
 #include "core/backends/table.h"
 
+#include <mutex>
+#include <unordered_set>
+
 #include "core/log.h"
 #include "core/status.h"
 #include "core/text.h"
@@ -57,16 +60,24 @@ std::string refused_before(const BackendRow* end, const AttnConfig& config, cons
   return text;
 }
 
-NVTEStatus report_choice(const AttnConfig& config, const Device& device, const BackendRow& row, bool is_fallback) {
-  if (is_fallback && config.strict != 0) {
+// Packed batches bring a new config with every step, so a fallback is told once for each reason, not for each config.
+bool is_first_time(const std::string& message) {
+  static std::mutex mutex;
+  static std::unordered_set<std::string> told;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return told.insert(message).second;
+}
+
+NVTEStatus report_fallback(const AttnConfig& config, const Device& device, const BackendRow& row) {
+  if (config.strict == 0 && !log_enabled(LogLevel::kFallbacks)) return NVTE_SUCCESS;
+  const std::string reasons = refused_before(&row, config, device);
+  if (config.strict != 0) {
     return fail(NVTE_NOT_SUPPORTED, "strict is 1 and the choice would be the fallback %s: %s. Config: %s", row.name,
-                refused_before(&row, config, device).c_str(), describe_config(config).c_str());
+                reasons.c_str(), describe_config(config).c_str());
   }
-  if (is_fallback && log_enabled(LogLevel::kFallbacks)) {
-    log_line(format_text("%s chosen as a fallback: %s. Config: %s", row.name,
-                         refused_before(&row, config, device).c_str(), describe_config(config).c_str()));
-  } else if (log_enabled(LogLevel::kChoices)) {
-    log_line(format_text("%s chosen. Config: %s", row.name, describe_config(config).c_str()));
+  const std::string message = format_text("%s chosen as a fallback: %s", row.name, reasons.c_str());
+  if (is_first_time(message) || log_enabled(LogLevel::kChoices)) {
+    log_line(message + ". Config: " + describe_config(config));
   }
   return NVTE_SUCCESS;
 }
@@ -90,7 +101,10 @@ NVTEStatus choose_backend(const AttnConfig& config, const Device& device, const 
   for (const BackendRow* row : kBackendRows) {
     if (!is_tried(config, *row)) continue;
     if (!refuses(*row, config, device)) {
-      PA_RETURN_IF_ERROR(report_choice(config, device, *row, is_fallback));
+      if (is_fallback) PA_RETURN_IF_ERROR(report_fallback(config, device, *row));
+      if (!is_fallback && log_enabled(LogLevel::kChoices)) {
+        log_line(format_text("%s chosen. Config: %s", row->name, describe_config(config).c_str()));
+      }
       *chosen = row;
       return NVTE_SUCCESS;
     }

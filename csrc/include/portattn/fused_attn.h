@@ -78,7 +78,8 @@ NVTE_API NVTEStatus nvte_fused_attn_bwd(NVTEFusedAttnConfig config, const NVTEFu
 /* Which row of the backend table serves the config. NVTE_No_Backend and NVTE_NOT_SUPPORTED when none does. */
 NVTE_API NVTEStatus nvte_get_fused_attn_backend(NVTEFusedAttnConfig config, NVTE_Fused_Attn_Backend* backend);
 
-/* The choice in words, one line a row: "fused_varlen: chosen" or "fused_varlen: refused: <reason>; <reason>".
+/* The choice in words, one line a row: "fused_varlen: chosen", "fused_varlen: refused: <reason>; <reason>",
+ * "unfused: available" (would have served, had no row before it) or "small_seq: not tried: <reason>".
  * Writes at most `capacity` bytes including the final NUL; *length is what the whole text needs without it. */
 NVTE_API NVTEStatus nvte_explain_fused_attn_backend(NVTEFusedAttnConfig config, char* text, size_t capacity,
                                                     size_t* length);
