@@ -1,5 +1,5 @@
-// Dropout on a tile of probabilities: dropped elements become 0, kept ones stay (the caller folds keep_scale into a
-// later multiplication). One Philox call serves the eight elements that share it: see device/philox.cuh.
+// Dropout on a tile: which elements stay, drawn once and applied to as many tiles of that place as needed.
+// One Philox call serves the elements that share it: see device/philox.cuh.
 #pragma once
 
 #include "device/philox.cuh"
@@ -7,24 +7,47 @@
 
 namespace portattn {
 
+// A bit for each element that this lane holds, in (row slot, column slot) order.
 template <class Tile>
-PA_DEVICE void drop_tile(Tile& p, int lane, const Dropout& dropout, int32_t row0, int32_t col0) {
+class KeepMask {
+ public:
   using Acc = typename Tile::Value;
-  PA_UNROLL
-  for (int s = 0; s < Tile::kRowSlots; ++s) {
-    const int32_t row = row0 + Tile::Layout::row(lane, s);
-    // Column slots 2c, 2c + 1 are neighbours; every 4th pair starts a new strip of 32 columns on mma.sync.
+
+  PA_DEVICE void draw(const Dropout& dropout, int lane, int32_t row0, int32_t col0) {
     PA_UNROLL
-    for (int c = 0; c < Tile::kColSlots; c += Arch::kPhiloxSlots) {
-      const int32_t col = col0 + Tile::Layout::col(lane, c);
-      const Philox4 bits = dropout.draw(row, col);
+    for (int i = 0; i < kWords; ++i) words_[i] = 0;
+    PA_UNROLL
+    for (int s = 0; s < Tile::kRowSlots; ++s) {
+      const int32_t row = row0 + Tile::Layout::row(lane, s);
       PA_UNROLL
-      for (int e = 0; e < Arch::kPhiloxSlots; ++e) {
-        const int32_t j = col0 + Tile::Layout::col(lane, c + e);
-        if (!dropout.keep(bits, j)) p.at(s, c + e) = Acc(0);
+      for (int c = 0; c < Tile::kColSlots; c += Arch::kPhiloxSlots) {
+        const Philox4 bits = dropout.draw(row, col0 + Tile::Layout::col(lane, c));
+        PA_UNROLL
+        for (int e = c; e < c + Arch::kPhiloxSlots; ++e) {
+          // The lane's part of a column changes neither its word nor its half: the constant part picks them.
+          const uint32_t keep = dropout.keep(bits, Tile::Layout::col(0, e)) ? 1u : 0u;
+          words_[index(s, e) / 32] |= keep << (index(s, e) % 32);
+        }
       }
     }
   }
-}
+
+  // Kept elements are multiplied by `keep_scale`, dropped ones become 0.
+  PA_DEVICE void apply(Tile& tile, Acc keep_scale) const {
+    PA_UNROLL
+    for (int s = 0; s < Tile::kRowSlots; ++s) {
+      PA_UNROLL
+      for (int c = 0; c < Tile::kColSlots; ++c) {
+        const bool keep = (words_[index(s, c) / 32] >> (index(s, c) % 32)) & 1u;
+        tile.at(s, c) = keep ? tile.at(s, c) * keep_scale : Acc(0);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kWords = (Tile::kRowSlots * Tile::kColSlots + 31) / 32;
+  static PA_DEVICE int index(int s, int c) { return s * Tile::kColSlots + c; }
+  uint32_t words_[kWords];
+};
 
 }  // namespace portattn

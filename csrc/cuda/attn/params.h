@@ -11,6 +11,30 @@ namespace portattn {
 
 enum class DType : int32_t { kFloat32 = 4, kFloat16 = 5, kBFloat16 = 6, kFloat64 = 64 };
 
+// Longest sequence, and largest window or chunk, that device code computes with. A longer sequence is refused (or, in a
+// thd buffer, cut); a larger window or chunk means the same as this one.
+constexpr int32_t kMaxSeqlen = 1 << 29;
+constexpr int32_t kMaxWindow = 1 << 29;
+
+// Division of n in [0, 2^31) by a run-time constant with one high multiplication (Granlund and Montgomery, "Division by
+// invariant integers using multiplication", PLDI 1994).
+struct FastDivisor {
+  uint32_t divisor = 0;
+  uint32_t magic = 0;
+  uint32_t shift = 0;
+};
+
+inline FastDivisor make_fast_divisor(uint32_t divisor) {
+  FastDivisor f;
+  f.divisor = divisor;
+  if (divisor <= 1) return f;
+  uint32_t log2 = 0;
+  while ((uint64_t{1} << log2) < divisor) ++log2;
+  f.magic = static_cast<uint32_t>(((uint64_t{1} << (31 + log2)) + divisor - 1) / divisor);
+  f.shift = log2 - 1;
+  return f;
+}
+
 // A [batch, token, head, dim] tensor; dim has stride 1.
 struct TensorView {
   void* data = nullptr;
@@ -58,6 +82,21 @@ struct SeqSide {
   SidePlan plan;                        // thd only
 };
 
+// Float workspace in which key tiles add up dq: [groups, h, kRows * d_qk], a group being kRows consecutive query rows of
+// one sequence. The order inside a block of kRows x d_qk is the arch's (ScratchLayout in arch/*/layout.cuh), such that a
+// warp's atomic adds are contiguous. Groups of different sequences never coincide: at most kRows - 1 rows a sequence are
+// wasted.
+struct DqScratch {
+  static constexpr int32_t kRows = 16;
+  float* data = nullptr;
+};
+
+// Groups in the scratch, a pure function of capacities.
+constexpr int64_t dq_scratch_groups(bool is_thd, int64_t seqlen, int64_t batch) {
+  if (is_thd) return seqlen / DqScratch::kRows + batch + 1;
+  return (seqlen + DqScratch::kRows - 1) / DqScratch::kRows * batch;
+}
+
 enum class BiasKind : int32_t { kNone = 0, kPreScale = 1, kPostScale = 2, kAlibi = 3 };
 
 struct AttnParams {
@@ -67,7 +106,7 @@ struct AttnParams {
   // -- backward --------------------------------------------------------------------------------------------
   TensorView d_o, dq, dk, dv;
   TensorView delta;      // float, workspace: rowsum(do * o), strides as lse
-  TensorView dq_accum;   // float, workspace [b, s_q, h, d_qk]: null when dq is written directly
+  DqScratch dq_accum;    // data null when dq is written directly
   // -- sequences -------------------------------------------------------------------------------------------
   int32_t batch = 0;
   SeqSide q_side, kv_side;
@@ -76,12 +115,12 @@ struct AttnParams {
   int32_t num_heads_kv = 0;
   int32_t head_dim_qk = 0;
   int32_t head_dim_v = 0;
-  // -- which keys a query sees: see attn/visibility.cuh -------------------------------------------------------
-  bool causal = false;        // j <= i + offset
-  bool bottom_right = false;  // offset = seqlen_kv - seqlen_q, else 0
-  int64_t window_left = -1;   // j >= i + offset - window_left; -1 unbounded
-  int64_t window_right = -1;
-  int64_t chunk_size = 0;     // 0 off
+  // -- which keys a query sees: attn/visibility.cuh ------------------------------------------------------------
+  // Positions are 32-bit on the device: kMaxSeqlen and kMaxWindow keep their sums in range.
+  bool bottom_right = false;  // the diagonal is offset by seqlen_kv - seqlen_q, else by 0
+  int32_t window_left = -1;   // j >= i + offset - window_left; -1 unbounded
+  int32_t window_right = -1;  // j <= i + offset + window_right; 0 for causal masks
+  FastDivisor chunk;          // chunk size; divisor 0 = off
   ScoreView mask;             // uint8, nonzero = masked out; null unless the mask is arbitrary
   // -- scores ----------------------------------------------------------------------------------------------
   float attn_scale = 1.f;
@@ -89,7 +128,7 @@ struct AttnParams {
   BiasKind bias_kind = BiasKind::kNone;
   ScoreView bias;   // of q's dtype
   ScoreView dbias;  // null unless its gradient is wanted
-  int32_t dbias_shape[4] = {0, 0, 0, 0};     // [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV]
+  int32_t bias_shape[4] = {0, 0, 0, 0};      // [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV], of bias and dbias
   const float* alibi_slopes = nullptr;       // [h] or [b, h]
   int64_t alibi_batch_stride = 0;
   bool has_sink = false;                     // off-by-one: sink 0 (softmax_offset null); learnable: softmax_offset[h]
@@ -101,5 +140,12 @@ struct AttnParams {
   // -- how ----------------------------------------------------------------------------------------------------
   bool deterministic = false;
 };
+
+// Whether scores need more than a positive scale and an interval of keys. Kernels are built without and with these
+// extras: their registers are what keeps the plain ones from spilling.
+inline bool has_extras(const AttnParams& p) {
+  return p.bias_kind != BiasKind::kNone || p.softcap > 0.f || p.mask.data != nullptr || p.dropout > 0.f ||
+         !(p.attn_scale > 0.f);
+}
 
 }  // namespace portattn

@@ -56,10 +56,11 @@ class OnlineSoftmax {
       if (has_sink) {
         const Acc sink_log2 = sink * Acc(kLog2e);
         const Acc top = max_acc(m, sink_log2);
-        const Acc down = fast_exp2(m - top);
-        l = l * down + fast_exp2(sink_log2 - top);
+        const Acc shift = top == neg_inf<Acc>() ? Acc(0) : top;
+        const Acc down = fast_exp2(m - shift);
+        l = l * down + fast_exp2(sink_log2 - shift);
         rescale *= down;
-        m = top;
+        m = shift;
       }
       const Acc inverse = l > Acc(0) ? rescale / l : Acc(0);
       lse[r] = l > Acc(0) ? (m + log2_acc(l)) * Acc(kLn2) : neg_inf<Acc>();

@@ -24,11 +24,12 @@ struct TokenRow {
            head * view.head_stride;
   }
 
-  PA_DEVICE bool in_sequence(const SeqSide& side, int32_t num_seqs) const {
+  // The sequence that the token belongs to, -1 for padding.
+  PA_DEVICE int32_t sequence(const SeqSide& side, int32_t num_seqs) const {
     const int32_t seq = side.is_thd ? last_starting_by(side.plan.spans, num_seqs) : static_cast<int32_t>(batch);
-    if (seq < 0) return false;
+    if (seq < 0) return -1;
     const SeqRows rows = seq_rows(side, num_seqs, seq);
-    return token - rows.start < rows.len;
+    return token - rows.start < rows.len ? seq : -1;
   }
 
  private:

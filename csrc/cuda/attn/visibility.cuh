@@ -21,34 +21,34 @@ class Visibility {
   PA_DEVICE Visibility(const AttnParams& p, int32_t seqlen_q, int32_t seqlen_kv)
       : seqlen_q_(seqlen_q),
         seqlen_kv_(seqlen_kv),
-        offset_(p.bottom_right ? static_cast<int64_t>(seqlen_kv) - seqlen_q : 0),
+        offset_(p.bottom_right ? seqlen_kv - seqlen_q : 0),
         left_(p.window_left),
-        right_(p.causal ? 0 : p.window_right),
-        chunk_(p.chunk_size) {}
+        right_(p.window_right),
+        chunk_(p.chunk) {}
 
   PA_DEVICE int32_t seqlen_q() const { return seqlen_q_; }
   PA_DEVICE int32_t seqlen_kv() const { return seqlen_kv_; }
-  PA_DEVICE int64_t offset() const { return offset_; }
+  PA_DEVICE int32_t offset() const { return offset_; }
 
-  // Keys that query `row` sees; empty (0, 0) for rows at or past seqlen_q.
+  // Keys that query `row` sees; empty for rows at or past seqlen_q.
   PA_DEVICE KeyRange keys(int32_t row) const {
-    if (row >= seqlen_q_) return KeyRange{0, 0};
-    const int64_t d = row + offset_;
-    int64_t lo = 0, hi = seqlen_kv_;
+    const int32_t d = row + offset_;
+    int32_t lo = 0, hi = seqlen_kv_;
     if (left_ >= 0) lo = max_of(lo, d - left_);
-    if (right_ >= 0) hi = min_of(hi, d + 1 + min_of<int64_t>(right_, INT32_MAX));
-    if (chunk_ > 0) {
-      const int64_t first = (d >= 0 ? d / chunk_ : -((chunk_ - 1 - d) / chunk_)) * chunk_;
+    if (right_ >= 0) hi = min_of(hi, d + 1 + right_);
+    if (chunk_.divisor > 0) {
+      const int32_t size = static_cast<int32_t>(chunk_.divisor);
+      const int32_t first = d < 0 ? -size : fast_divide(d, chunk_) * size;
       lo = max_of(lo, first);
-      hi = min_of(hi, first + min_of<int64_t>(chunk_, INT32_MAX));
+      hi = min_of(hi, first + size);
     }
-    lo = clamp<int64_t>(lo, 0, seqlen_kv_);
-    return KeyRange{static_cast<int32_t>(lo), static_cast<int32_t>(max_of(hi, lo))};
+    hi = row < seqlen_q_ ? hi : 0;
+    return KeyRange{min_of(lo, seqlen_kv_), max_of(hi, min_of(lo, seqlen_kv_))};
   }
 
  private:
-  int32_t seqlen_q_, seqlen_kv_;
-  int64_t offset_, left_, right_, chunk_;
+  int32_t seqlen_q_, seqlen_kv_, offset_, left_, right_;
+  FastDivisor chunk_;
 };
 
 // Key blocks that a tile of query rows touches, and which of them need no element mask.

@@ -1,4 +1,4 @@
-// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and dq_accum [t, h, d_qk] = 0.
+// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and the dq scratch = 0.
 #pragma once
 
 #include "bwd_common/row_walk.cuh"
@@ -7,8 +7,7 @@ namespace portattn {
 
 struct DeltaParams {
   AttnParams attn;
-  bool wide;        // o and do can be read in 16-byte vectors
-  bool wide_accum;  // dq_accum can be written so
+  bool wide;  // o and do can be read in 16-byte vectors
 };
 
 template <class T>
@@ -23,7 +22,7 @@ struct DeltaKernel {
     BlockTokens& tokens = *reinterpret_cast<BlockTokens*>(ctx.smem);
     const int count = tokens.place(params.attn.q_side, params.attn.batch, ctx);
     write_delta(params, tokens, count, ctx.tid);
-    if (params.attn.dq_accum.data != nullptr) zero_accum(params, tokens, count, ctx.tid);
+    if (params.attn.dq_accum.data != nullptr) zero_accum(params.attn, ctx);
   }
 
  private:
@@ -36,7 +35,7 @@ struct DeltaKernel {
     for (int r = walk.first; r < ceil_div(rows, walk.step) * walk.step; r += walk.step) {
       const int t = r < rows ? r / p.num_heads_q : 0, head = r % p.num_heads_q;
       const TokenRow& row = tokens.row[t];
-      const int dim = r < rows && tokens.in_sequence[t] ? p.head_dim_v : 0;
+      const int dim = r < rows && tokens.seq[t] >= 0 ? p.head_dim_v : 0;
       const T* o = row.template pointer<const T>(p.o, head);
       const T* d_o = row.template pointer<const T>(p.d_o, head);
       Acc sums[kVec] = {};
@@ -53,16 +52,15 @@ struct DeltaKernel {
     }
   }
 
-  static PA_DEVICE void zero_accum(const DeltaParams& params, const BlockTokens& tokens, int count, int tid) {
-    const AttnParams& p = params.attn;
+  // Blocks take groups of the scratch in turn; a group is one contiguous piece.
+  static PA_DEVICE void zero_accum(const AttnParams& p, const BlockCtx& ctx) {
     constexpr int kVec = Vec16<float>::kSize;
-    const RowWalk walk(ceil_div(p.head_dim_qk, kVec), tid);
+    const int64_t groups = dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch);
+    const int64_t vectors = dq_scratch_step(p) / kVec;
     const Vec16<float> zero = {};
-    for (int r = walk.first; r < count * p.num_heads_q; r += walk.step) {
-      float* out = tokens.row[r / p.num_heads_q].template pointer<float>(p.dq_accum, r % p.num_heads_q);
-      for (int d = walk.lane * kVec; d < p.head_dim_qk; d += walk.team * kVec) {
-        store_vec(out + d, zero, p.head_dim_qk - d, params.wide_accum);
-      }
+    for (int64_t group = ctx.x; group < groups; group += ctx.grid_x) {
+      Vec16<float>* out = reinterpret_cast<Vec16<float>*>(p.dq_accum.data) + group * vectors;
+      for (int64_t i = ctx.tid; i < vectors; i += kThreads) out[i] = zero;
     }
   }
 };
@@ -70,8 +68,7 @@ struct DeltaKernel {
 template <class T>
 int run_delta(const AttnParams& p, void* stream) {
   const DeltaParams params{
-      p, rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16),
-      rows_aligned(p.dq_accum, p.head_dim_qk, sizeof(float), 16)};
+      p, rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16)};
   return launch<DeltaKernel<T>>(params, RowWalk::grid(p.q_side, p.batch), DeltaKernel<T>::kSmemBytes, stream);
 }
 

@@ -41,7 +41,7 @@ struct RowWalk {
 // The tokens of a block, in shared memory: placed once, so that rows cost no division.
 struct BlockTokens {
   TokenRow row[RowWalk::kTokens];
-  bool in_sequence[RowWalk::kTokens];
+  int32_t seq[RowWalk::kTokens];  // the sequence that the token belongs to, -1 for padding
 
   // Returns how many there are. All threads take part.
   PA_DEVICE int place(const SeqSide& side, int32_t batch, const BlockCtx& ctx) {
@@ -49,7 +49,7 @@ struct BlockTokens {
     const int count = static_cast<int>(min_of<int64_t>(RowWalk::kTokens, num_token_rows(side, batch) - first));
     for (int t = ctx.tid; t < count; t += RowWalk::kThreads) {
       row[t] = TokenRow(side, first + t);
-      in_sequence[t] = row[t].in_sequence(side, batch);
+      seq[t] = row[t].sequence(side, batch);
     }
     block_sync();  // all tokens are placed
     return count;

@@ -8,17 +8,13 @@
 // and half of those of a 32x32 (MFMA) one.
 #pragma once
 
-#include "device/types.cuh"
+#include "device/math.cuh"
 
 namespace portattn {
 
 struct Philox4 {
   uint32_t word[4];
 };
-
-PA_HOST_DEVICE uint32_t mul_high(uint32_t a, uint32_t b) {
-  return static_cast<uint32_t>((static_cast<uint64_t>(a) * b) >> 32);
-}
 
 PA_HOST_DEVICE Philox4 philox(Philox4 counter, uint32_t key0, uint32_t key1) {
   PA_UNROLL
@@ -44,8 +40,9 @@ struct Dropout {
     uint32_t group = static_cast<uint32_t>(col / 32 * 4 + col / 2 % 4);
     return philox(Philox4{{static_cast<uint32_t>(row), group, stream, offset}}, key0, key1);
   }
+  // `col` may be off by anything that changes neither col / 8 % 4 nor col % 2.
   PA_HOST_DEVICE bool keep(const Philox4& bits, int32_t col) const {
-    uint32_t word = bits.word[col / 8 % 4];
+    const uint32_t word = bits.word[col / 8 % 4];
     return ((col % 2 ? word >> 16 : word) & 0xffffu) >= threshold;
   }
 };

@@ -1,4 +1,4 @@
-// Block-wide barrier and atomic adds.
+// Block-wide barrier, and a barrier for the optimiser.
 #pragma once
 
 #include "device/types.cuh"
@@ -9,10 +9,27 @@ namespace portattn {
 
 PA_DEVICE void block_sync() {}  // a host block is one thread
 
+template <class V>
+PA_DEVICE V opaque(V x) {
+  return x;
+}
+
 #else
 
 // All threads of the block arrive and wait; shared memory written before is visible after.
 PA_DEVICE void block_sync() { __syncthreads(); }
+
+// Hides how x came about. What derives from it is then computed where it is used; hoisted out of a loop or kept across
+// it, dozens of addresses would take the registers that the accumulators need.
+template <class V>
+PA_DEVICE V opaque(V x) {
+  if constexpr (sizeof(V) == 8) {
+    asm volatile("" : "+l"(x));
+  } else {
+    asm volatile("" : "+r"(x));
+  }
+  return x;
+}
 
 #endif
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "arch/host/layout.cuh"
 #include "device/types.cuh"
 
 namespace portattn::host {
@@ -21,6 +22,12 @@ PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int 
     for (int c = 0; c < n; ++c) out[c] = to_float(in[c]);
     for (int c = n; c < Smem::kCols; ++c) out[c] = S(0);
   }
+}
+
+// dst[r] = src[r * stride] for r below rows_valid and 0 for the rest of Rows floats.
+template <int Threads, int Rows>
+PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, int rows_valid, int /*tid*/) {
+  for (int r = 0; r < Rows; ++r) dst[r] = r < rows_valid ? src[r * stride] : 0.f;
 }
 
 PA_DEVICE void copy_commit() {}
@@ -50,17 +57,20 @@ inline std::atomic_flag& stripe_lock(const void* address) {
   return locks[(key ^ key / kStripes) % kStripes];
 }
 
-// dst[row, col] += tile for rows below rows_valid and columns below cols_valid.
+// scratch[row, col] += tile, in ScratchLayout; `scratch` is the block of row 0, `step` leads to the block 16 rows on.
+// 16 x 8 blocks at or past `rows` or `cols` are left out. The order of additions is not fixed.
 template <class Tile>
-PA_DEVICE void atomic_add_acc(float* dst, int64_t row_stride, const Tile& tile, int row, int col, int rows_valid,
-                              int cols_valid, int /*lane*/) {
-  std::atomic_flag& lock = stripe_lock(dst);
+PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, int row, int col, int rows, int cols,
+                              int /*lane*/) {
+  std::atomic_flag& lock = stripe_lock(scratch);
   while (lock.test_and_set(std::memory_order_acquire)) {
   }
-  for (int r = 0; r < Tile::kM && row + r < rows_valid; ++r) {
-    float* out = dst + (row + r) * row_stride + col;
-    const int n = cols_valid - col < Tile::kN ? cols_valid - col : Tile::kN;
-    for (int c = 0; c < n; ++c) out[c] += tile.data[r * Tile::kN + c];
+  for (int r = 0; r < Tile::kM && (row + r) / 16 * 16 < rows; ++r) {
+    float* block = scratch + (row + r) / 16 * step;
+    for (int c = 0; c < Tile::kN && col + c < cols; c += 8) {
+      float* out = block + ScratchLayout::offset((row + r) % 16, col + c);
+      for (int i = 0; i < 8; ++i) out[i] += tile.data[r * Tile::kN + c + i];
+    }
   }
   lock.clear(std::memory_order_release);
 }

@@ -20,4 +20,9 @@ struct SmemLayout {
   static PA_HOST_DEVICE constexpr int offset(int row, int col) { return row * Cols + col; }
 };
 
+// Order of a 16-row block of the dq scratch (attn/params.h): strips of 8 columns, row-major.
+struct ScratchLayout {
+  static PA_HOST_DEVICE constexpr int offset(int row, int col) { return col / 8 * 128 + row * 8 + col % 8; }
+};
+
 }  // namespace portattn::host

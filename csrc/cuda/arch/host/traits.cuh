@@ -10,10 +10,14 @@ struct Arch {
   static constexpr int kWarpSize = 1;
   static constexpr int kAccAlign = 64;
 
+  // Neighbouring column slots that share one Philox call.
+  static constexpr int kPhiloxSlots = 2;
+
   template <int M, int N>
   using AccLayout = host::AccLayout<M, N>;
   template <class T, int Cols>
   using SmemLayout = host::SmemLayout<T, Cols>;
+  using ScratchLayout = host::ScratchLayout;
   // Tiles are widened once, when they are loaded, so that every inner loop runs in full precision.
   template <class T>
   using SmemType = AccOf<T>;

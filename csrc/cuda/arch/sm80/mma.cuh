@@ -14,12 +14,12 @@ constexpr bool kUsesTensorCores = sizeof(T) == 2;
 // ---- instructions -------------------------------------------------------------------------------------------
 
 PA_DEVICE void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, bf16) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 PA_DEVICE void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, half) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -48,23 +48,41 @@ PA_DEVICE uint32_t pack2(float lo, float hi) {
 
 // ---- fragments ----------------------------------------------------------------------------------------------
 
-// Reads 16 x 16 fragments of a shared tile. The corner's row must be a multiple of 8, so that the swizzle of a lane's
-// row is the same for every fragment and an address is one XOR and one add.
-template <class Smem, class Map, bool Trans>
+constexpr bool is_power_of_two(int n) { return n > 0 && (n & (n - 1)) == 0; }
+
+// Reads 16 x 16 fragments of a shared tile from a corner whose row is a multiple of 8, so that a lane's swizzle is the
+// same for every fragment. `Extent` is how many columns are read from the corner on, 0 when the corner's column is 0.
+// A corner at a multiple of a power of two extent makes column steps an XOR: one instruction an address and no register.
+template <class Smem, class Map, bool Trans, int Extent>
 struct FragmentReader {
   using Layout = typename Smem::Layout;
+  static constexpr int kRowBytes = Smem::kCols * 2;
+  static constexpr bool kXorColumns = Extent == 0 || is_power_of_two(Extent);
+  static constexpr bool kXorAddress = kXorColumns && is_power_of_two(kRowBytes);
   uint32_t row_address;
-  int chunk, swizzle;
+  uint32_t chunk;  // swizzled if kXorColumns; folded into row_address if kXorAddress
+  uint32_t swizzle;
 
   PA_DEVICE FragmentReader(Smem tile, int row, int col, int lane) {
+    lane = opaque(lane);
     const int r = row + Map::row(lane);
-    row_address = smem_address(tile.data) + r * Smem::kCols * 2;
+    row_address = smem_address(tile.data) + r * kRowBytes;
     chunk = (col + Map::col(lane)) / 8;
     swizzle = Layout::swizzle(r);
+    if (kXorColumns) chunk ^= swizzle;
+    if (kXorAddress) row_address += chunk * 16;
   }
-  // Fragment at (row, col) from the reader's corner; both multiples of 16.
+  // Fragment at (row, col) from the corner; both multiples of 16.
   PA_DEVICE void read(uint32_t (&out)[4], int row, int col) const {
-    ldmatrix_x4<Trans>(out, row_address + row * Smem::kCols * 2 + (((chunk + col / 8) ^ swizzle) << 4));
+    uint32_t address;
+    if constexpr (kXorAddress) {
+      address = row_address ^ (col * 2);
+    } else if constexpr (kXorColumns) {
+      address = row_address + ((chunk * 16) ^ (col * 2));
+    } else {
+      address = row_address + (((chunk + col / 8) ^ swizzle) * 16);
+    }
+    ldmatrix_x4<Trans>(out, address + row * kRowBytes);
   }
 };
 
@@ -119,8 +137,8 @@ PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
   using T = typename A::Element;
   using L = typename Acc::Layout;
   if constexpr (kUsesTensorCores<T>) {
-    FragmentReader<A, LdmatrixA, false> ra(a, a_row, 0, lane);
-    FragmentReader<B, LdmatrixB, false> rb(b, b_row, 0, lane);
+    FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
+    FragmentReader<B, LdmatrixB, false, 0> rb(b, b_row, 0, lane);
     mma_fragments<T, A::kCols>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, n * 16, k * 16); });
@@ -137,8 +155,8 @@ PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
   using T = typename A::Element;
   using L = typename Acc::Layout;
   if constexpr (kUsesTensorCores<T>) {
-    FragmentReader<A, LdmatrixA, false> ra(a, a_row, 0, lane);
-    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
+    FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
     mma_fragments<T, A::kCols>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
@@ -155,8 +173,8 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
   using T = typename A::Element;
   using L = typename Acc::Layout;
   if constexpr (kUsesTensorCores<T>) {
-    FragmentReader<A, LdmatrixTransA, true> ra(a, 0, a_col, lane);
-    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    FragmentReader<A, LdmatrixTransA, true, Acc::kM> ra(a, 0, a_col, lane);
+    FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
     mma_fragments<T, A::kRows>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, k * 16, m * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
@@ -174,7 +192,7 @@ PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int lane) {
   using T = typename B::Element;
   using L = typename Acc::Layout;
   if constexpr (kUsesTensorCores<T>) {
-    FragmentReader<B, LdmatrixTransB, true> rb(b, 0, b_col, lane);
+    FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
     mma_fragments<T, P::kN>(
         acc,
         [&](int k, int m, uint32_t(&out)[4]) {

@@ -10,10 +10,14 @@ struct Arch {
   static constexpr int kWarpSize = 32;
   static constexpr int kAccAlign = 8;
 
+  // Column slots, from a multiple of this on, that share one Philox call: the lane's pairs in four n8 blocks.
+  static constexpr int kPhiloxSlots = 8;
+
   template <int M, int N>
   using AccLayout = sm80::AccLayout<M, N>;
   template <class T, int Cols>
   using SmemLayout = sm80::SmemLayout<T, Cols>;
+  using ScratchLayout = sm80::ScratchLayout;
   template <class T>
   using SmemType = T;
 
