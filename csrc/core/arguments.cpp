@@ -250,7 +250,7 @@ NVTEStatus read_workspace(const ResolvedConfig& resolved, const WorkspaceLayout&
   *base = nullptr;
   if (layout.total_bytes == 0) return NVTE_SUCCESS;
   PA_RETURN_IF_ERROR(check_tensor_struct(workspace, "workspace"));
-  if (workspace->ndim == 1 && workspace->shape[0] >= 0 && workspace->shape[0] < layout.total_bytes) {
+  if (workspace->ndim == 1 && workspace->shape[0] < layout.total_bytes) {
     return fail(NVTE_WORKSPACE_TOO_SMALL,
                 "workspace has %lld bytes; the config needs %lld: ask nvte_fused_attn_workspace_size()",
                 static_cast<long long>(workspace->shape[0]), static_cast<long long>(layout.total_bytes));

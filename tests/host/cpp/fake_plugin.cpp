@@ -1,0 +1,135 @@
+// A device library without kernels: it writes down, as text, every call that the core makes through the plugin table.
+// FAKE_TARGET names the target that it pretends to be; it has as many devices as fake_set_devices() says.
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+
+#include "plugin.h"
+
+#ifndef FAKE_TARGET
+#define FAKE_TARGET "host"
+#endif
+
+namespace {
+
+using namespace portattn;
+
+std::string record;
+int num_devices = 1;
+int32_t current_device = 0;
+std::string failing_call;
+
+[[gnu::format(printf, 1, 2)]] void note(const char* format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  record += text;
+}
+
+uintptr_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+void note_view(const char* name, const TensorView& view) {
+  note(" %s=%zu,%lld,%lld,%lld", name, size_t(address(view.data)), static_cast<long long>(view.batch_stride),
+       static_cast<long long>(view.token_stride), static_cast<long long>(view.head_stride));
+}
+
+void note_view(const char* name, const ScoreView& view) {
+  note(" %s=%zu,%lld,%lld,%lld,%lld", name, size_t(address(view.data)), static_cast<long long>(view.batch_stride),
+       static_cast<long long>(view.head_stride), static_cast<long long>(view.row_stride),
+       static_cast<long long>(view.col_stride));
+}
+
+void note_side(const char* name, const SeqSide& side) {
+  note(" %s=%d,%lld,%zu,%zu,%zu,%zu", name, side.is_thd, static_cast<long long>(side.seqlen),
+       size_t(address(side.cu_seqlens)), size_t(address(side.plan.spans)), size_t(address(side.plan.tiles)),
+       size_t(address(side.plan.num_tiles)));
+}
+
+int finish(const char* call) { return failing_call == call ? 77 : 0; }
+
+int note_call(const char* call, const AttnParams& p) {
+  note("%s device=%d", call, current_device);
+  note_view("q", p.q);
+  note_view("k", p.k);
+  note_view("v", p.v);
+  note_view("o", p.o);
+  note_view("lse", p.lse);
+  note_view("d_o", p.d_o);
+  note_view("dq", p.dq);
+  note_view("dk", p.dk);
+  note_view("dv", p.dv);
+  note_view("delta", p.delta);
+  note(" dq_accum=%zu batch=%d heads=%d,%d dims=%d,%d", size_t(address(p.dq_accum.data)), p.batch, p.num_heads_q,
+       p.num_heads_kv, p.head_dim_qk, p.head_dim_v);
+  note_side("q_side", p.q_side);
+  note_side("kv_side", p.kv_side);
+  note(" bottom_right=%d window=%d,%d chunk=%u", p.bottom_right, p.window_left, p.window_right, p.chunk.divisor);
+  note_view("mask", p.mask);
+  note(" scale=%.9g softcap=%.9g bias_kind=%d", double(p.attn_scale), double(p.softcap), int(p.bias_kind));
+  note_view("bias", p.bias);
+  note_view("dbias", p.dbias);
+  note(" bias_shape=%d,%d,%d,%d alibi=%zu,%lld", p.bias_shape[0], p.bias_shape[1], p.bias_shape[2], p.bias_shape[3],
+       size_t(address(p.alibi_slopes)), static_cast<long long>(p.alibi_batch_stride));
+  note(" sink=%d,%zu,%zu dropout=%.9g,%zu deterministic=%d\n", p.has_sink, size_t(address(p.softmax_offset)),
+       size_t(address(p.d_softmax_offset)), double(p.dropout), size_t(address(p.rng_state)), p.deterministic);
+  return finish(call);
+}
+
+void note_request(const char* name, const SidePlanRequest& r) {
+  note(" %s=%zu,%zu,%lld,%d,%d,%zu,%zu,%zu", name, size_t(address(r.cu_seqlens)), size_t(address(r.cu_seqlens_padded)),
+       static_cast<long long>(r.total_tokens), r.tile_rows, r.tile_capacity, size_t(address(r.spans)),
+       size_t(address(r.tiles)), size_t(address(r.num_tiles)));
+}
+
+int fake_seq_plan(const SeqPlanParams& params, void*) {
+  note("seq_plan batch=%d", params.batch);
+  note_request("q", params.q);
+  note_request("kv", params.kv);
+  note("\n");
+  return finish("seq_plan");
+}
+
+int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
+int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
+int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
+int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
+int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }
+int convert_dq(const AttnParams& p, DType, void*) { return note_call("convert_dq", p); }
+int bias_grad(const AttnParams& p, DType, void*) { return note_call("bias_grad", p); }
+int sink_grad(const AttnParams& p, void*) { return note_call("sink_grad", p); }
+
+int count_devices() { return num_devices; }
+int device_info(int32_t, DeviceInfo* info) {
+  *info = DeviceInfo{"fake device", 800, 1};
+  return 0;
+}
+int set_device(int32_t device, int32_t* previous) {
+  *previous = current_device;
+  current_device = device;
+  return finish("set_device");
+}
+const char* error_text(int) { return "told to fail"; }
+
+// One instance, up to head dim 128, of tile sizes that no other number equals.
+const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t) {
+  static FmhaInstance instance = {"fake", DType::kBFloat16, 128, 128, 48, 24, 96, fmha_fwd, fmha_bwd};
+  instance.dtype = dtype;
+  return head_dim_qk <= 128 && head_dim_v <= 128 ? &instance : nullptr;
+}
+
+const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",        count_devices, device_info,
+                        set_device,  error_text,  find_fmha,     fake_seq_plan, unfused_fwd,
+                        unfused_bwd, delta,       convert_dq,    bias_grad,     sink_grad};
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT const portattn::Plugin* portattn_plugin() { return &kPlugin; }
+EXPORT const char* fake_record() { return record.c_str(); }
+EXPORT void fake_clear() { record.clear(); }
+EXPORT void fake_set_devices(int count) { num_devices = count; }
+EXPORT int fake_current_device() { return current_device; }
+EXPORT void fake_fail(const char* call) { failing_call = call; }
