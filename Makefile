@@ -3,7 +3,7 @@
 # for what this machine has. Nothing is installed outside .venv.
 #
 #   PYTHON=python3.12          interpreter of .venv
-#   PORTATTN_TARGETS=host,cuda device libraries to build, instead of what the machine has
+#   PORTATTN_TARGETS=host,cuda device libraries to build, instead of what the machine has (see setup.py for more)
 #   ARGS="..."                 arguments for the demo, pytest or the benchmark
 PYTHON ?= python3
 ARGS ?=

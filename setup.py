@@ -1,7 +1,10 @@
 """Packaging: runs CMake and puts the libraries into portattn/lib.
 
 The core and the host library need a C++ compiler only. The CUDA library is added where nvcc and a GPU are present, the
-torch ops where torch >= 2.11 is installed. PORTATTN_TARGETS=host,cuda,hip names the device libraries instead.
+torch ops where torch >= 2.11 is installed. The host library is built for the best instruction set of this CPU, and for
+any. Instead of looking:
+    PORTATTN_TARGETS=host,cuda,hip              device libraries to build
+    PORTATTN_HOST_ISAS=generic,avx2,avx512      variants of the host library; all three for a wheel that travels
 """
 
 from __future__ import annotations
@@ -32,6 +35,16 @@ def device_targets() -> list[str]:
         return [target.strip() for target in asked.split(",")]
     has_nvcc = shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists() or "CUDACXX" in os.environ
     return ["host", "cuda"] if has_nvcc and has_nvidia_gpu() else ["host"]
+
+
+def host_isas() -> list[str]:
+    asked = os.environ.get("PORTATTN_HOST_ISAS")
+    if asked:
+        return [isa.strip() for isa in asked.split(",")]
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"} <= flags:
+        return ["generic", "avx512"]
+    return ["generic", "avx2"] if {"avx2", "fma", "f16c"} <= flags else ["generic"]
 
 
 FIND_TORCH = """
@@ -66,6 +79,7 @@ class CMakeBuild(build_ext):
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
         configure += [f"-DPython3_EXECUTABLE={sys.executable}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
         configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}"]
+        configure += [f"-DPORTATTN_HOST_ISAS={';'.join(host_isas())}"]
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
         shutil.rmtree(destination, ignore_errors=True)  # what an earlier build with more targets left behind
         subprocess.run(configure, check=True)
