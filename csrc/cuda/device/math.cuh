@@ -70,7 +70,7 @@ PA_DEVICE double max_acc(double a, double b) { return fmax(a, b); }
 // tanh(|x|) = (1 - t) / (1 + t), t = exp(-2 |x|); near 0, where that cancels, the odd series.
 PA_DEVICE float fast_tanh(float x) {
   const float ax = x < 0.f ? -x : x;
-  const float t = fast_exp2(-2.f * kLog2e * ax);
+  const float t = fast_exp2(static_cast<float>(-2. * kLog2e) * ax);
   const float far = fast_quotient(1.f - t, 1.f + t);
   const float x2 = ax * ax;
   const float near = ax * (1.f + x2 * (-0.333333333f + x2 * (0.133333333f - 0.0539682540f * x2)));
