@@ -19,7 +19,7 @@ def max_error(actual: torch.Tensor, reference: torch.Tensor) -> float:
 
 def magnitude(reference: torch.Tensor) -> float:
     """Largest finite absolute value."""
-    finite = reference[reference.isfinite()]
+    finite = reference.detach()[reference.isfinite()]
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 

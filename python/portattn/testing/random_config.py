@@ -56,8 +56,8 @@ class Side:
 
     @property
     def seqlen(self) -> int:
-        """s of a bshd, sbhd or bhsd buffer."""
-        return max(self.lens) + self.extra
+        """s of a bshd, sbhd or bhsd buffer; the longest sequence of a thd one."""
+        return max(self.lens) + (0 if self.is_thd else self.extra)
 
     @property
     def tokens(self) -> int:
@@ -151,12 +151,12 @@ class Case:
     @property
     def bias_dims(self) -> tuple[int, int, int, int]:
         b, h, s, _ = self.bias_shape
-        rows = max(self.q.lens) + self.bias_extra
+        rows = self.q.seqlen + self.bias_extra
         return (
             self.batch if b == "b" else 1,
             self.heads_q if h == "h" else 1,
             rows if s == "s" else 1,
-            max(self.kv.lens) + self.bias_extra,
+            self.kv.seqlen + self.bias_extra,
         )
 
     def rules(self) -> Rules:
