@@ -76,7 +76,9 @@ class Score {
     e.slope = Acc(0);
     e.offset = diagonal_offset;
     // The gap before the first thd sequence is entry `batch` and has no slope.
-    if (e.kind == BiasKind::kAlibi && seq < p.batch) e.slope = static_cast<Acc>(p.alibi_slopes[seq * p.alibi_batch_stride + head]);
+    if (e.kind == BiasKind::kAlibi && seq < p.batch) {
+      e.slope = static_cast<Acc>(p.alibi_slopes[seq * p.alibi_batch_stride + head]);
+    }
     e.bias = p.bias;
     e.bias.data = static_cast<T*>(p.bias.data) + seq * p.bias.batch_stride + head * p.bias.head_stride;
     e.bias_rows = p.bias.row_stride == 0 ? INT32_MAX : p.bias_shape[2];

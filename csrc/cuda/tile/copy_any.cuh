@@ -1,6 +1,6 @@
 // Tile copies for rows of any alignment and width: the arch's wide copies where these can be used, element by element
-// where not. Same contract as load_tile_async and store_tile, and cols_valid may be what is left of a row: more than the
-// tile has, or nothing.
+// where not. Same contract as load_tile_async and store_tile, and cols_valid may be what is left of a row: more than
+// the tile has, or nothing.
 #pragma once
 
 #include "device/math.cuh"
