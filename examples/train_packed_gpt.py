@@ -40,9 +40,9 @@ class Preset:
 CPU = Preset(
     model=ModelConfig(num_layers=4, num_heads=4, num_heads_kv=2, head_dim=32),
     max_len=2048,
-    batch_size=6,
-    steps=50,
-    learning_rate=2e-3,
+    batch_size=4,
+    steps=80,
+    learning_rate=1e-2,
     dtype=torch.float32,
 )
 
@@ -53,7 +53,7 @@ def gpu_preset(device: torch.device) -> Preset:
     activation_bytes_per_token = 52 * model.width * model.num_layers
     free_bytes, _ = torch.cuda.mem_get_info(device)
     batch_size = int(0.6 * free_bytes / (activation_bytes_per_token * max_len))
-    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=6e-4, dtype=torch.bfloat16)
+    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=1e-3, dtype=torch.bfloat16)
 
 
 def parse_arguments() -> argparse.Namespace:

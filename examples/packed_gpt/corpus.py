@@ -15,13 +15,13 @@ START = 256  # the token before a document's first byte
 VOCAB_SIZE = 257
 
 _SHORTEST = 32  # bytes; shorter blocks are "import os" and the like
-_NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests"}
+_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests"} | {"encodings", "pydoc_data"}  # tables, not text
 
 
 def load_documents(max_len: int, seed: int) -> list[bytes]:
     """All documents in an order that depends on the seed only, each cut to its first max_len bytes."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = sorted(path for path in root.rglob("*.py") if not _NOT_LIBRARY & set(path.relative_to(root).parts))
+    files = sorted(path for path in root.rglob("*.py") if not _SKIPPED_FOLDERS & set(path.relative_to(root).parts))
     texts = [block for path in files for block in _top_level_blocks(path)] + _reference_topics()
     documents = [text.encode()[:max_len] for text in texts if len(text) >= _SHORTEST]
     if not documents:

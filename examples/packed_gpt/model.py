@@ -36,7 +36,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.width)
         self.head = nn.Linear(config.width, VOCAB_SIZE, bias=False)
-        self.apply(_init_weights)
+        _init_weights(self)
 
     def forward(self, batch: PackedBatch | PaddedBatch) -> Tensor:
         """The mean loss over the batch's bytes."""
@@ -85,6 +85,12 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
+def _init_weights(model: GPT) -> None:
+    """Every block starts as the identity, so the bytes' own statistics are learned first and attention refines them."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    for block in model.blocks:
+        nn.init.zeros_(block.out.weight)
+        nn.init.zeros_(block.down.weight)
+    nn.init.normal_(model.head.weight, std=0.02)

@@ -43,7 +43,12 @@ def train(
     model = GPT(config.model).to(config.device)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=len(document_batches) + 1, pct_start=0.2, cycle_momentum=False
+        optimizer,
+        config.learning_rate,
+        total_steps=len(document_batches) + 1,
+        pct_start=0.1,
+        div_factor=5,
+        cycle_momentum=False,
     )
     losses = []
     for step, documents in enumerate(document_batches):
