@@ -36,6 +36,7 @@ def test_gradcheck_float64(mask: str, softmax_offset: bool) -> None:
     assert torch.autograd.gradcheck(attend, (tensors.q, tensors.k, tensors.v, tensors.bias))
 
 
+@pytest.mark.filterwarnings("ignore:Input #. requires gradient and is not a double")
 def test_gradcheck_float32() -> None:
     tensors = make(Shape(batch=1, seqlen_q=3, seqlen_kv=4, heads=2, dim_qk=8, dim_v=8), seed=2)
     inputs = (tensors.q, tensors.k, tensors.v)

@@ -38,7 +38,7 @@ Q = torch.randn(2, 8, 4, 16)
         ({"bias_type": "post_scale_bias"}, "bias"),
         ({"softmax_type": "learnable"}, "softmax_offset"),
     ],
-    ids=str,
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
