@@ -270,13 +270,15 @@ std::string explain(const Problem& problem) {
   return text;
 }
 
-// Why strict mode would refuse this problem, or "" if it would not: the backend table alone knows what a fallback is.
+// The explanation if the choice is a fallback, else "". The backend table alone knows what a fallback is: strict mode
+// refuses it.
 std::string fallback_reason(const Problem& problem) {
   ConfigKey key = config_key(problem, format_dims(problem.format()));
-  key.add(NVTE_ATTR_STRICT, 1);
   NVTE_Fused_Attn_Backend backend = NVTE_No_Backend;
-  const NVTEStatus status = nvte_get_fused_attn_backend(cached_config(key).handle(), &backend);
-  return status == NVTE_SUCCESS ? "" : nvte_get_last_error();
+  if (nvte_get_fused_attn_backend(cached_config(key).handle(), &backend) != NVTE_SUCCESS) return "";
+  key.add(NVTE_ATTR_STRICT, 1);
+  const NVTEStatus strict = nvte_get_fused_attn_backend(cached_config(key).handle(), &backend);
+  return strict == NVTE_NOT_SUPPORTED ? explain(problem) : "";
 }
 
 void boxed_forward(StableIValue* stack, uint64_t, uint64_t) {

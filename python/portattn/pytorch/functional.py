@@ -231,7 +231,7 @@ def _log_fallback(settings: Settings, problem: tuple[Any, ...]) -> None:
     settings.choice_seen = True
     reason = fused_attn_fallback_reason(*problem)
     if reason:
-        _log.warning("attention falls back to a slower backend: %s", reason)
+        _log.warning("attention falls back to a slower backend:\n%s", reason)
 
 
 def _with_padding_mask(
