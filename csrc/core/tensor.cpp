@@ -207,13 +207,10 @@ TensorView token_view(const NVTETensor& tensor, const Format& format) {
 }
 
 ScoreView score_view(const NVTETensor& tensor) {
-  ScoreView view;
-  view.data = tensor.data;
-  view.batch_stride = view_stride(tensor, 0);
-  view.head_stride = view_stride(tensor, 1);
-  view.row_stride = view_stride(tensor, 2);
-  view.col_stride = view_stride(tensor, 3);
-  return view;
+  // Kernels read a dimension of stride 0 without a bound, so an empty tensor must not have any.
+  if (is_empty(tensor.shape, tensor.ndim)) return ScoreView{tensor.data, 1, 1, 1, 1};
+  return ScoreView{tensor.data, view_stride(tensor, 0), view_stride(tensor, 1), view_stride(tensor, 2),
+                   view_stride(tensor, 3)};
 }
 
 }  // namespace portattn

@@ -39,8 +39,8 @@ NVTEStatus check_tensor(const NVTETensor* tensor, const TensorRule& rule, const 
 // A tensor that the config does not ask for: must be null. `when` says which attribute would ask for it.
 NVTEStatus check_absent(const NVTETensor* tensor, const char* name, const char* when);
 
-// Views of a tensor that check_tensor() has passed. A dimension of size 1, and every one of an empty
-// tensor, gets stride 0, whatever it was given.
+// Views of a tensor that check_tensor() has passed. A dimension of size 1 gets stride 0, whatever it was
+// given; the strides of an empty tensor are not looked at.
 TensorView token_view(const NVTETensor& tensor, const Format& format);
 ScoreView score_view(const NVTETensor& tensor);
 

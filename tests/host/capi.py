@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 from ctypes import c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -63,28 +64,34 @@ def contiguous(shape: list[int]) -> list[int]:
     return strides
 
 
+LIBC = ctypes.CDLL(None)
+LIBC.posix_memalign.argtypes = [c_void_p, c_size_t, c_size_t]
+LIBC.free.argtypes = [c_void_p]
+
+
 class Buffer:
-    """Memory of its own, 256-byte aligned, and a Tensor that describes it."""
+    """Memory of its own, 256-byte aligned and not a byte longer than asked, and a Tensor that describes it."""
 
     def __init__(self, dtype: str, shape: list[int], fill: int = 0, device_type: int = 0, device_index: int = 0):
-        count = 1
-        for size in shape:
-            count *= size
-        self.num_bytes = count * ITEM_BYTES[dtype]
-        self.memory = ctypes.create_string_buffer(self.num_bytes + 256)
-        address = -(-ctypes.addressof(self.memory) // 256) * 256
-        ctypes.memset(address, fill, self.num_bytes)
-        self.tensor = Tensor(ctypes.sizeof(Tensor), address, DTYPES[dtype], len(shape))
+        self.num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
+        memory = c_void_p()
+        assert LIBC.posix_memalign(ctypes.addressof(memory), 256, self.num_bytes) == 0
+        self.memory = memory.value
+        ctypes.memset(self.memory, fill, self.num_bytes)
+        self.tensor = Tensor(ctypes.sizeof(Tensor), self.memory, DTYPES[dtype], len(shape))
         self.tensor.shape[: len(shape)] = shape
         self.tensor.strides[: len(shape)] = contiguous(shape)
         self.tensor.device_type, self.tensor.device_index = device_type, device_index
 
+    def __del__(self):
+        LIBC.free(self.memory)
+
     def write(self, ctype: type, values: list) -> Buffer:
-        (ctype * len(values)).from_address(self.tensor.data)[:] = values
+        (ctype * len(values)).from_address(self.memory)[:] = values
         return self
 
     def read(self, ctype: type) -> list:
-        return list((ctype * (self.num_bytes // ctypes.sizeof(ctype))).from_address(self.tensor.data))
+        return list((ctype * (self.num_bytes // ctypes.sizeof(ctype))).from_address(self.memory))
 
 
 def pack(kind: type[ctypes.Structure], buffers: dict[str, Buffer]) -> ctypes.Structure:

@@ -16,7 +16,7 @@ extern "C" {
 typedef struct NVTEFusedAttnConfigImpl* NVTEFusedAttnConfig;
 
 /* Attribute, type, default, meaning. "required" attributes have no default. */
-typedef enum NVTEFusedAttnAttr {
+typedef enum NVTEFusedAttnAttr NVTE_AS_INT {
   /* -- what is computed -------------------------------------------------------------------------------- */
   NVTE_ATTR_DTYPE = 0,           /* NVTEDType, required: dtype of q, k, v, o and their gradients */
   NVTE_ATTR_Q_FORMAT = 1,        /* NVTE_QKV_Format, default BSHD: order of q, o, dq, do, lse */

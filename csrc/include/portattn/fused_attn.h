@@ -59,7 +59,7 @@ typedef struct NVTEFusedAttnGradOutputs {
   const NVTETensor* d_softmax_offset; /* LEARNABLE: [h] float32 */
 } NVTEFusedAttnGradOutputs;
 
-typedef enum NVTEDirection { NVTE_FORWARD = 0, NVTE_BACKWARD = 1 } NVTEDirection;
+typedef enum NVTEDirection NVTE_AS_INT { NVTE_FORWARD = 0, NVTE_BACKWARD = 1 } NVTEDirection;
 
 /* Bytes of scratch that a call needs: a pure function of the config. *bytes may be 0. */
 NVTE_API NVTEStatus nvte_fused_attn_workspace_size(NVTEFusedAttnConfig config, NVTEDirection direction, size_t* bytes);

@@ -15,13 +15,20 @@
 #define NVTE_API __attribute__((visibility("default")))
 #endif
 
+/* In C++ every int is a value of an enum of the API, as in C, so that a wrong one can be refused. */
+#ifdef __cplusplus
+#define NVTE_AS_INT : int
+#else
+#define NVTE_AS_INT
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* What a call returns. On anything but NVTE_SUCCESS nothing was launched, and nvte_get_last_error()
  * holds one sentence: what was given, what is allowed, what to change. */
-typedef enum NVTEStatus {
+typedef enum NVTEStatus NVTE_AS_INT {
   NVTE_SUCCESS = 0,
   NVTE_INVALID_ARGUMENT = 1,    /* null, misaligned, wrong dtype, shape, range or an inconsistent pair */
   NVTE_NOT_SUPPORTED = 2,       /* every backend refused; the text holds each one's reasons */
@@ -38,7 +45,7 @@ NVTE_API const char* nvte_get_last_error(void);
 /* "0.1.0": version of the loaded library. */
 NVTE_API const char* nvte_version(void);
 
-typedef enum NVTEDType {
+typedef enum NVTEDType NVTE_AS_INT {
   kNVTEByte = 0,
   kNVTEInt16 = 1,
   kNVTEInt32 = 2,
@@ -50,13 +57,13 @@ typedef enum NVTEDType {
 } NVTEDType;
 
 /* Where a tensor lives and where its kernel runs. */
-typedef enum NVTEDeviceType { NVTE_DEVICE_HOST = 0, NVTE_DEVICE_CUDA = 1, NVTE_DEVICE_HIP = 2 } NVTEDeviceType;
+typedef enum NVTEDeviceType NVTE_AS_INT { NVTE_DEVICE_HOST = 0, NVTE_DEVICE_CUDA = 1, NVTE_DEVICE_HIP = 2 } NVTEDeviceType;
 
 /* Order of a tensor's dimensions: b batch, s position, h head, d head dim, t packed tokens. The *memory* order
  * is what the strides say, so interleaved and packed QKV buffers need no layout of their own. */
-typedef enum NVTE_QKV_Format { NVTE_SBHD = 0, NVTE_BSHD = 1, NVTE_THD = 2, NVTE_BHSD = 7 } NVTE_QKV_Format;
+typedef enum NVTE_QKV_Format NVTE_AS_INT { NVTE_SBHD = 0, NVTE_BSHD = 1, NVTE_THD = 2, NVTE_BHSD = 7 } NVTE_QKV_Format;
 
-typedef enum NVTE_Bias_Type {
+typedef enum NVTE_Bias_Type NVTE_AS_INT {
   NVTE_NO_BIAS = 0,
   NVTE_PRE_SCALE_BIAS = 1,  /* scale * (q.k + bias) */
   NVTE_POST_SCALE_BIAS = 2, /* scale * q.k + bias */
@@ -66,7 +73,7 @@ typedef enum NVTE_Bias_Type {
 /* "top left" masks align the diagonal with the first query and key of a sequence, "bottom right" ones with the
  * last of each: query i sees key j <= i + (seqlen_kv - seqlen_q). A "padding" mask takes each sequence's lengths
  * from cu_seqlens. */
-typedef enum NVTE_Mask_Type {
+typedef enum NVTE_Mask_Type NVTE_AS_INT {
   NVTE_NO_MASK = 0,
   NVTE_PADDING_MASK = 1,
   NVTE_CAUSAL_MASK = 2,
@@ -76,14 +83,14 @@ typedef enum NVTE_Mask_Type {
   NVTE_ARBITRARY_MASK = 64 /* portattn only: a byte tensor, nonzero = masked out */
 } NVTE_Mask_Type;
 
-typedef enum NVTE_Softmax_Type {
+typedef enum NVTE_Softmax_Type NVTE_AS_INT {
   NVTE_VANILLA_SOFTMAX = 0,
   NVTE_OFF_BY_ONE_SOFTMAX = 1, /* denominator + 1 */
   NVTE_LEARNABLE_SOFTMAX = 2   /* denominator + exp(softmax_offset[h]) */
 } NVTE_Softmax_Type;
 
 /* Rows of the backend table, in no order of preference. */
-typedef enum NVTE_Fused_Attn_Backend {
+typedef enum NVTE_Fused_Attn_Backend NVTE_AS_INT {
   NVTE_No_Backend = -1,
   NVTE_Backend_Fused_Varlen = 64,
   NVTE_Backend_Small_Seq = 65,
