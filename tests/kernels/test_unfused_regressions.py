@@ -209,8 +209,8 @@ def test_13_cross_attention_must_stay_linear_in_memory() -> None:
         for tokens in (1 << 16, 1 << 20):
             config = capi.Config(
                 dtype=torch.bfloat16, q_format="thd", kv_format="thd", batch_size=8, num_heads_q=2, num_heads_kv=2,
-                head_dim_qk=64, head_dim_v=64, max_seqlen_q=0, max_seqlen_kv=0, total_tokens_q=tokens, total_tokens_kv=2 * tokens, mask_type=mask,
-                is_training=1, backend="unfused",
+                head_dim_qk=64, head_dim_v=64, max_seqlen_q=0, max_seqlen_kv=0, total_tokens_q=tokens,
+                total_tokens_kv=2 * tokens, mask_type=mask, is_training=1, backend="unfused",
             )  # fmt: skip
             sizes.append(config.workspace_bytes(capi.FORWARD) + config.workspace_bytes(capi.BACKWARD))
         assert sizes[1] <= 17 * sizes[0] and sizes[1] < (1 << 20) * 2 * 64 * 4 * 4

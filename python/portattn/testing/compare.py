@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import torch
 
-FLOORS = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+# float64 is for gradient checks: the scale, lse and delta that its kernels work with are float32.
+FLOORS = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
 def max_error(actual: torch.Tensor, reference: torch.Tensor) -> float:
@@ -29,18 +30,20 @@ def assert_close(
     reference: torch.Tensor,
     eager: torch.Tensor,
     dtype: torch.dtype,
-    smallest_magnitude: float = 0.0,
+    cancelled_magnitude: float = 0.0,
 ) -> None:
-    """Checks one tensor. `smallest_magnitude` stands in for max |reference| where that vanishes by cancellation."""
+    """Checks one tensor. `cancelled_magnitude`, the size of the terms, stands in for max |reference| where they cancel
+    altogether."""
     assert actual.shape == reference.shape, f"{name}: shape {tuple(actual.shape)}, expected {tuple(reference.shape)}"
     error, eager_error = max_error(actual, reference), max_error(eager, reference)
     assert eager_error < float("inf"), f"{name}: the eager run is not finite where float64 is, so nothing is tested"
-    allowed = 2 * eager_error + FLOORS[dtype] * max(magnitude(reference), smallest_magnitude)
+    size = magnitude(reference)
+    allowed = 2 * eager_error + FLOORS[dtype] * (size if size > 1e-12 else cancelled_magnitude)
     if error <= allowed:
         return
     where = (actual.double() - reference.double()).abs().nan_to_num(nan=torch.inf).flatten().argmax()
     index = tuple(int(i) for i in torch.unravel_index(where, actual.shape))
     raise AssertionError(
         f"{name}: max error {error:.3e} > allowed {allowed:.3e} (eager {eager_error:.3e}, max |ref| "
-        f"{magnitude(reference):.3e}) at {index}: got {float(actual[index])}, expected {float(reference[index])}"
+        f"{size:.3e}) at {index}: got {float(actual[index])}, expected {float(reference[index])}"
     )
