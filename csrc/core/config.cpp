@@ -1,7 +1,6 @@
 // The attribute table: name, type, range and place of every attribute; set, get and describe follow from it.
 #include "core/config.h"
 
-
 #include "core/status.h"
 #include "core/text.h"
 #include "cuda/attn/params.h"
@@ -50,16 +49,16 @@ constexpr double kMaxFloat = 3.4028234663852886e38;
 struct IntAttr {
   NVTEFusedAttnAttr id;
   const char* name;
-  int64_t AttnConfig::*member;
-  int64_t min, max;       // ignored for an enum
-  const EnumName* names;  // not null for an enum
-  int64_t AttnConfig::*fallback = nullptr;  // the attribute whose value this one takes while it is unset
+  int64_t AttnConfig::* member;
+  int64_t min, max;                          // ignored for an enum
+  const EnumName* names;                     // not null for an enum
+  int64_t AttnConfig::* fallback = nullptr;  // the attribute whose value this one takes while it is unset
 };
 
 struct FloatAttr {
   NVTEFusedAttnAttr id;
   const char* name;
-  double AttnConfig::*member;
+  double AttnConfig::* member;
   double min, max;
   const char* range;
 };
@@ -158,8 +157,8 @@ NVTEStatus fail_out_of_range(const IntAttr& attr, int64_t value) {
 NVTEStatus set_int(AttnConfig* config, NVTEFusedAttnAttr id, int64_t value) {
   const IntAttr* attr = find_attr(kIntAttrs, id);
   if (attr == nullptr) return fail_wrong_type(id, "integer");
-  const bool allowed = attr->names != nullptr ? name_of(attr->names, value) != nullptr
-                                              : value >= attr->min && value <= attr->max;
+  const bool allowed =
+      attr->names != nullptr ? name_of(attr->names, value) != nullptr : value >= attr->min && value <= attr->max;
   if (!allowed) return fail_out_of_range(*attr, value);
   config->*attr->member = value;
   return NVTE_SUCCESS;

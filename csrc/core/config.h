@@ -11,7 +11,8 @@
 
 namespace portattn {
 
-constexpr int64_t kUnset = INT64_MIN;  // a required attribute that has not been set, or a default that depends on others
+constexpr int64_t kUnset =
+    INT64_MIN;  // a required attribute that has not been set, or a default that depends on others
 
 struct AttnConfig {
   int64_t dtype = kUnset;

@@ -42,7 +42,8 @@ NVTEStatus check_diagonal(const AttnConfig& c) {
               c.is_bottom_right_mask() ? "bottom right" : "top left");
 }
 
-NVTEStatus check_bias_extent(int64_t value, int64_t needed, bool may_broadcast, const char* name, const char* max_name) {
+NVTEStatus check_bias_extent(int64_t value, int64_t needed, bool may_broadcast, const char* name,
+                             const char* max_name) {
   if (value >= needed || (may_broadcast && value == 1)) return NVTE_SUCCESS;
   return fail(NVTE_INVALID_ARGUMENT, "%s is %lld, but %s is %lld; allowed: %s%s or more", name,
               static_cast<long long>(value), max_name, static_cast<long long>(needed), may_broadcast ? "1, or " : "",

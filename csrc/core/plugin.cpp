@@ -149,7 +149,8 @@ NVTEStatus find_device(NVTEDeviceType type, int64_t index, Device* device) {
   }
   const int32_t count = library.plugin->num_devices();
   if (index < 0 || index >= count) {
-    return fail(NVTE_INVALID_ARGUMENT, "device_index is %lld, but the %s runtime finds %d device(s), counted from 0: use a smaller index",
+    return fail(NVTE_INVALID_ARGUMENT,
+                "device_index is %lld, but the %s runtime finds %d device(s), counted from 0: use a smaller index",
                 static_cast<long long>(index), device_name(type), count);
   }
   device->plugin = library.plugin;

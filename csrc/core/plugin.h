@@ -1,5 +1,5 @@
-// Device libraries: libportattn_{host_<isa>,cuda,hip}.so beside this one, loaded privately the first time a config names
-// their device. One that is missing or does not load is a reason, kept for messages, never a crash.
+// Device libraries: libportattn_{host_<isa>,cuda,hip}.so beside this one, loaded privately the first time a config
+// names their device. One that is missing or does not load is a reason, kept for messages, never a crash.
 #pragma once
 
 #include <string>

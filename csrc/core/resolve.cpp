@@ -66,8 +66,8 @@ NVTEStatus resolve_config(const AttnConfig& config, ResolvedConfig* resolved) {
       find_device(static_cast<NVTEDeviceType>(config.device_type), config.device_index, &resolved->device));
   PA_RETURN_IF_ERROR(choose_backend(config, resolved->device, &resolved->row));
   const BackendRow& row = *resolved->row;
-  PA_RETURN_IF_ERROR(layout_workspace(config, NVTE_FORWARD, row.tiling(config, resolved->device, NVTE_FORWARD),
-                                      &resolved->forward));
+  PA_RETURN_IF_ERROR(
+      layout_workspace(config, NVTE_FORWARD, row.tiling(config, resolved->device, NVTE_FORWARD), &resolved->forward));
   PA_RETURN_IF_ERROR(layout_workspace(config, NVTE_BACKWARD, row.tiling(config, resolved->device, NVTE_BACKWARD),
                                       &resolved->backward));
   resolved->params = params_of(config);

@@ -15,8 +15,8 @@ const char* last_error() noexcept;
 }  // namespace portattn
 
 // Returns from the calling function unless `expression` is NVTE_SUCCESS.
-#define PA_RETURN_IF_ERROR(expression)                       \
-  do {                                                       \
-    const NVTEStatus pa_status = (expression);               \
-    if (pa_status != NVTE_SUCCESS) return pa_status;         \
+#define PA_RETURN_IF_ERROR(expression)               \
+  do {                                               \
+    const NVTEStatus pa_status = (expression);       \
+    if (pa_status != NVTE_SUCCESS) return pa_status; \
   } while (false)

@@ -41,14 +41,14 @@ std::string letters(const char* dims) {
 NVTEStatus check_kind(const NVTETensor& tensor, const TensorRule& rule, const Device& device) {
   const int32_t dtype = static_cast<int32_t>(tensor.dtype), type = static_cast<int32_t>(tensor.device_type);
   if (dtype != rule.dtype) {
-    return fail(NVTE_INVALID_ARGUMENT, "%s has dtype %d (%s); the config asks for %d (%s): convert it", rule.name, dtype,
-                any_dtype_name(dtype), rule.dtype, any_dtype_name(rule.dtype));
+    return fail(NVTE_INVALID_ARGUMENT, "%s has dtype %d (%s); the config asks for %d (%s): convert it", rule.name,
+                dtype, any_dtype_name(dtype), rule.dtype, any_dtype_name(rule.dtype));
   }
   if (type == static_cast<int32_t>(device.type) && tensor.device_index == device.index) return NVTE_SUCCESS;
   const char* name = device_name(type);
-  return fail(NVTE_INVALID_ARGUMENT, "%s is on device %s:%d; the config names %s:%d: move it or set the config's device",
-              rule.name, name != nullptr ? name : "unknown", tensor.device_index, device_name(device.type),
-              device.index);
+  return fail(NVTE_INVALID_ARGUMENT,
+              "%s is on device %s:%d; the config names %s:%d: move it or set the config's device", rule.name,
+              name != nullptr ? name : "unknown", tensor.device_index, device_name(device.type), device.index);
 }
 
 NVTEStatus check_shape(const NVTETensor& tensor, const TensorRule& rule) {
@@ -68,8 +68,9 @@ NVTEStatus check_shape(const NVTETensor& tensor, const TensorRule& rule) {
 NVTEStatus check_stride(int64_t stride, int32_t dim, const TensorRule& rule) {
   const char letter = rule.dims[dim];
   if (stride < 0) {
-    return fail(NVTE_INVALID_ARGUMENT, "%s has stride %lld in dimension %c; negative strides are not supported: copy it",
-                rule.name, static_cast<long long>(stride), letter);
+    return fail(NVTE_INVALID_ARGUMENT,
+                "%s has stride %lld in dimension %c; negative strides are not supported: copy it", rule.name,
+                static_cast<long long>(stride), letter);
   }
   if (stride == 0 && rule.is_output) {
     return fail(NVTE_INVALID_ARGUMENT,
@@ -102,8 +103,8 @@ NVTEStatus check_extent(const NVTETensor& tensor, const TensorRule& rule) {
   }
   const CheckedSize end = (last + 1) * element_bytes(rule.dtype);
   uintptr_t address;
-  if (end.valid() &&
-      !__builtin_add_overflow(reinterpret_cast<uintptr_t>(tensor.data), static_cast<uintptr_t>(end.value()), &address)) {
+  if (end.valid() && !__builtin_add_overflow(reinterpret_cast<uintptr_t>(tensor.data),
+                                             static_cast<uintptr_t>(end.value()), &address)) {
     return NVTE_SUCCESS;
   }
   return fail(NVTE_INVALID_ARGUMENT, "%s has shape %s with strides %s: it reaches beyond the address space", rule.name,
@@ -118,8 +119,9 @@ NVTEStatus check_data(const NVTETensor& tensor, const TensorRule& rule) {
   const int32_t bytes = element_bytes(rule.dtype);
   const int32_t alignment = rule.alignment_bytes > bytes ? rule.alignment_bytes : bytes;
   if (is_aligned(tensor.data, alignment)) return NVTE_SUCCESS;
-  return fail(NVTE_INVALID_ARGUMENT, "%s has its data at %p; it must be aligned to %d bytes: copy it to such an address",
-              rule.name, tensor.data, alignment);
+  return fail(NVTE_INVALID_ARGUMENT,
+              "%s has its data at %p; it must be aligned to %d bytes: copy it to such an address", rule.name,
+              tensor.data, alignment);
 }
 
 bool is_empty(const int64_t* shape, int32_t ndim) {
@@ -173,8 +175,8 @@ NVTEStatus check_tensor_struct(const NVTETensor* tensor, const char* name) {
     return fail(NVTE_INVALID_ARGUMENT, "%s is NULL, but the config asks for it: pass a tensor", name);
   }
   if (!is_aligned(tensor, alignof(NVTETensor))) {
-    return fail(NVTE_INVALID_ARGUMENT, "%s points to %p, which is not aligned for an NVTETensor: pass one that is", name,
-                static_cast<const void*>(tensor));
+    return fail(NVTE_INVALID_ARGUMENT, "%s points to %p, which is not aligned for an NVTETensor: pass one that is",
+                name, static_cast<const void*>(tensor));
   }
   if (tensor->struct_size != sizeof(NVTETensor)) {
     return fail(NVTE_INVALID_ARGUMENT, "%s has struct_size %zu; allowed: %zu: set it to sizeof(NVTETensor)", name,
@@ -194,7 +196,8 @@ NVTEStatus check_tensor(const NVTETensor* tensor, const TensorRule& rule, const 
 
 NVTEStatus check_absent(const NVTETensor* tensor, const char* name, const char* when) {
   if (tensor == nullptr) return NVTE_SUCCESS;
-  return fail(NVTE_INVALID_ARGUMENT, "%s is given, but the config does not ask for it: pass NULL, or set %s", name, when);
+  return fail(NVTE_INVALID_ARGUMENT, "%s is given, but the config does not ask for it: pass NULL, or set %s", name,
+              when);
 }
 
 TensorView token_view(const NVTETensor& tensor, const Format& format) {

@@ -22,9 +22,9 @@ struct TensorRule {
   int32_t dtype;
   int32_t ndim;
   int64_t shape[NVTE_MAX_DIMS];
-  bool is_output;          // elements must not share memory by a stride of 0
-  bool unit_last_stride;   // the last dimension is contiguous
-  int32_t alignment_bytes; // of the base pointer and of every other stride; at least the element's size
+  bool is_output;           // elements must not share memory by a stride of 0
+  bool unit_last_stride;    // the last dimension is contiguous
+  int32_t alignment_bytes;  // of the base pointer and of every other stride; at least the element's size
 };
 
 int32_t element_bytes(int64_t dtype);

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import native
 import pytest
+
+import native
 from capi import Api
 from fake import Fake
 

@@ -178,7 +178,9 @@ def break_something(
     rng: random.Random, bundle: ctypes.Structure, tensors: dict[str, Buffer]
 ) -> tuple[Callable[[], None], str]:
     """Breaks the bundle or one of its tensors. Returns how to undo that, and what was done if it cannot be right."""
-    kind = rng.choice(["nothing", "bundle", "missing", "extra", "misaligned struct", "field", "data", "shape", "stride"])
+    kind = rng.choice(
+        ["nothing", "bundle", "missing", "extra", "misaligned struct", "field", "data", "shape", "stride"]
+    )
     name = rng.choice(list(tensors))
     tensor = tensors[name].tensor
     saved = bytes(tensor)

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 
 import pytest
+
 from capi import (
     BACKWARD,
     FORMATS,
@@ -84,7 +85,9 @@ def test_broken_tensor(api: Api, fake: Fake, name: str, change: Callable[[Buffer
     api.destroy(handle)
 
 
-@pytest.mark.parametrize("name", ["q", "k", "v", "bias", "softmax_offset", "cu_seqlens_q", "cu_seqlens_kv", "rng_state"])
+@pytest.mark.parametrize(
+    "name", ["q", "k", "v", "bias", "softmax_offset", "cu_seqlens_q", "cu_seqlens_kv", "rng_state"]
+)
 def test_missing_input(api: Api, fake: Fake, name: str) -> None:
     attributes = BASE_THD | {"bias_type": 1, "softmax_type": 2, "dropout": 0.5}
     problem = Problem(attributes)
@@ -98,8 +101,17 @@ def test_missing_input(api: Api, fake: Fake, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["bias", "softmax_offset", "alibi_slopes", "attention_mask", "cu_seqlens_q", "cu_seqlens_kv", "rng_state"]
-    + ["cu_seqlens_q_padded", "cu_seqlens_kv_padded"],
+    [
+        "bias",
+        "softmax_offset",
+        "alibi_slopes",
+        "attention_mask",
+        "rng_state",
+        "cu_seqlens_q",
+        "cu_seqlens_kv",
+        "cu_seqlens_q_padded",
+        "cu_seqlens_kv_padded",
+    ],
 )
 def test_input_that_was_not_asked_for(api: Api, fake: Fake, name: str) -> None:
     problem = Problem(BASE)

@@ -6,6 +6,7 @@ import ctypes
 import math
 
 import pytest
+
 from capi import ATTRS, FLOAT_ATTRS, INVALID, MASKS, SUCCESS, Api
 from problem import BASE, BASE_THD
 

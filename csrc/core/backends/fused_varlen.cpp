@@ -25,8 +25,9 @@ void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
 void refuse_tiles(int64_t batch, int64_t rows, int64_t tile_rows, const char* name, Refusal* refusal) {
   const CheckedSize tiles = CheckedSize((rows + tile_rows - 1) / tile_rows) * batch;
   if (tiles.valid() && tiles.value() <= INT32_MAX) return;
-  refusal->because("batch_size %lld with %s %lld makes more than 2^31 tiles of %lld rows", static_cast<long long>(batch),
-                   name, static_cast<long long>(rows), static_cast<long long>(tile_rows));
+  refusal->because("batch_size %lld with %s %lld makes more than 2^31 tiles of %lld rows",
+                   static_cast<long long>(batch), name, static_cast<long long>(rows),
+                   static_cast<long long>(tile_rows));
 }
 
 void refuse(const AttnConfig& config, const Device& device, Refusal* refusal) {
@@ -88,6 +89,7 @@ const BackendRow kFusedVarlenRow = {NVTE_Backend_Fused_Varlen,
                                     "fused_varlen",
                                     "fused kernels on matrix units, sequences of any length",
                                     16,
+                                    "always",
                                     enabled,
                                     refuse,
                                     tiling,

@@ -14,8 +14,9 @@ void refuse(const AttnConfig&, const Device&, Refusal* refusal) {
 
 const BackendRow kScoreModJitRow = {NVTE_Backend_Score_Mod_JIT,
                                     "score_mod_jit",
-                                    "a score function given at run time; asked for by name",
+                                    "a score function given at run time",
                                     0,
+                                    "backend names it",
                                     enabled,
                                     refuse,
                                     nullptr,

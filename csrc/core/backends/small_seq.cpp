@@ -14,8 +14,9 @@ void refuse(const AttnConfig&, const Device&, Refusal* refusal) {
 
 const BackendRow kSmallSeqRow = {NVTE_Backend_Small_Seq,
                                  "small_seq",
-                                 "segments of a few tokens; tried when max_segment_seqlen_q/kv are given",
+                                 "very many segments of a few tokens",
                                  0,
+                                 "max_segment_seqlen_q or max_segment_seqlen_kv is given",
                                  enabled,
                                  refuse,
                                  nullptr,

@@ -86,8 +86,8 @@ std::string explain_row(const BackendRow& row, const AttnConfig& config, const D
                         bool chosen_before) {
   const std::string name = std::string(row.name) + ": ";
   if (!is_tried(config, row)) {
-    return name + (config.backend == NVTE_No_Backend ? "not tried: it has to be asked for"
-                                                     : "not tried: the config asks for another backend by name");
+    if (config.backend != NVTE_No_Backend) return name + "not tried: the config asks for another backend by name";
+    return name + "not tried: only when " + row.tried_when;
   }
   if (device == nullptr) return name + "refused: " + no_device;
   if (refuses(row, config, *device)) return name + "refused: " + reasons_against(row, config, *device);

@@ -39,7 +39,8 @@ struct BackendRow {
   const char* name;
   const char* summary;      // for the support matrix
   int32_t alignment_bytes;  // of base pointers and strides of q, k, v, o and their gradients; 0 = the element's own
-  // Whether the row is tried without being asked for by name.
+  // Whether the row is tried without being asked for by name; `tried_when` says what that takes.
+  const char* tried_when;
   bool (*enabled)(const AttnConfig& config);
   void (*refuse)(const AttnConfig& config, const Device& device, Refusal* refusal);
   // The rest is null for a row whose kernels are not built: it always refuses.

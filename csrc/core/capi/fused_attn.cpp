@@ -27,8 +27,7 @@ NVTEStatus check_direction(NVTEDirection direction) {
 
 std::string explain(const AttnConfig& config) {
   Device device;
-  const NVTEStatus found =
-      find_device(static_cast<NVTEDeviceType>(config.device_type), config.device_index, &device);
+  const NVTEStatus found = find_device(static_cast<NVTEDeviceType>(config.device_type), config.device_index, &device);
   const std::string no_device = last_error();
   clear_last_error();
   return explain_backends(config, found == NVTE_SUCCESS ? &device : nullptr, no_device.c_str());
@@ -77,9 +76,8 @@ NVTEStatus nvte_fused_attn_fwd(NVTEFusedAttnConfig config, const NVTEFusedAttnIn
 }
 
 NVTEStatus nvte_fused_attn_bwd(NVTEFusedAttnConfig config, const NVTEFusedAttnInputs* inputs,
-                               const NVTEFusedAttnGradInputs* grad_inputs,
-                               const NVTEFusedAttnGradOutputs* grad_outputs, const NVTETensor* workspace,
-                               void* stream) {
+                               const NVTEFusedAttnGradInputs* grad_inputs, const NVTEFusedAttnGradOutputs* grad_outputs,
+                               const NVTETensor* workspace, void* stream) {
   return api_call([&] {
     PA_RETURN_IF_ERROR(portattn::resolve(config));
     return portattn::run_backward(config->values, config->resolved, inputs, grad_inputs, grad_outputs, workspace,

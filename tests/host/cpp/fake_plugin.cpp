@@ -119,9 +119,9 @@ const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim
   return head_dim_qk <= 128 && head_dim_v <= 128 ? &instance : nullptr;
 }
 
-const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",        count_devices, device_info,
-                        set_device,  error_text,  find_fmha,     fake_seq_plan, unfused_fwd,
-                        unfused_bwd, delta,       convert_dq,    bias_grad,     sink_grad};
+const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",     count_devices, device_info,
+                        set_device,  error_text,  find_fmha,  fake_seq_plan, unfused_fwd,
+                        unfused_bwd, delta,       convert_dq, bias_grad,     sink_grad};
 
 }  // namespace
 
