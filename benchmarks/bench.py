@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def parse_arguments(groups: list[Group]) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(groups: list[Group], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Runs the groups and prints each table as soon as it is complete."""
+def measure(groups: list[Group], arguments: argparse.Namespace, machine: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs the groups; prints each table, and writes the JSON anew, as soon as a group is complete."""
     pattern = re.compile(arguments.filter)
     options = Options(
         rounds=arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS),
@@ -64,6 +65,7 @@ def measure(groups: list[Group], arguments: argparse.Namespace) -> list[dict[str
         began = time.monotonic()
         results.append(measure_group(group, options))
         print(f"\n### {group.title}\n\n{report.group_report(results[-1])}\n", flush=True)
+        write_json(arguments.json, machine, results)
         options.progress(f"{group.name}: {time.monotonic() - began:.0f} s")
     return results
 
@@ -80,7 +82,21 @@ def measure_group(group: Group, options: Options) -> dict[str, Any]:
     }
     if group.device == "cuda" and not torch.cuda.is_available():
         return result | {"skipped": "this machine has no GPU that PyTorch can use"}
-    return result | {"rows": ROUTINES[group.routine](group, options, make_timer(group.device))}
+    result["rows"] = []
+    try:
+        for row in ROUTINES[group.routine](group, options, make_timer(group.device)):
+            result["rows"].append(row)
+    except Exception as error:  # the rows that were measured still count, and so do the other groups
+        traceback.print_exc()
+        result["error"] = f"stopped by {type(error).__name__}: {error}"
+    return result
+
+
+def write_json(path: Path | None, machine: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine, "groups": results}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def update_docs(paths: list[Path]) -> None:
@@ -108,12 +124,8 @@ def main() -> int:
             print(group.name, *(f"  {name}" for name in group.case_names(arguments.quick)), sep="\n")
         return 0
     machine = describe(arguments.commit)
-    results = measure(chosen, arguments)
+    results = measure(chosen, arguments, machine)
     print(report.machine_line(machine, results))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"machine": machine, "groups": results}, indent=1)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
     if arguments.plots:
         stem = arguments.json.stem if arguments.json else "latest"
         plots.draw({"groups": results}, stem, arguments.plots)

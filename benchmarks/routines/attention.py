@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,24 +15,21 @@ from .refcheck import expected_slices, verdict
 from .timing import CpuTimer, CudaTimer, alternate, speed_ratio
 
 
-def run(group: Group, options: Options, timer: CudaTimer | CpuTimer) -> list[dict[str, Any]]:
+def run(group: Group, options: Options, timer: CudaTimer | CpuTimer) -> Iterator[dict[str, Any]]:
     """One row per case and direction."""
-    rows = []
     for case in group.attention_cases(options.smallest_only):
         directions = [d for d in DIRECTIONS if options.wanted(f"{group.name}/{case.name}/{d}")]
         if directions:
             options.progress(f"{group.name}: {case.name}")
-            rows += run_case(group, case, directions, options, timer)
-    return rows
+            yield from run_case(group, case, directions, options, timer)
 
 
 def run_case(
     group: Group, case: Case, directions: list[str], options: Options, timer: CudaTimer | CpuTimer
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     tokens = Tokens.random(case, getattr(torch, group.dtype), group.device)
     usable, skipped = _build_all(group, case, tokens)
     checks = _check_all(case, tokens, usable) if options.refcheck else {}
-    rows = []
     for direction in directions:
         calls = {name: getattr(implementation, direction) for name, implementation in usable.items()}
         clocks = ClockReader(group.device)
@@ -57,8 +55,7 @@ def run_case(
                 for name, timing in timings.items()
             },
         }
-        rows.append(row | _comparison(group, case, timings))
-    return rows
+        yield row | _comparison(group, case, timings)
 
 
 def _build_all(group: Group, case: Case, tokens: Tokens) -> tuple[dict[str, Implementation], dict[str, str]]:

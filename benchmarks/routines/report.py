@@ -21,12 +21,13 @@ def group_report(group: dict[str, Any]) -> str:
     if group.get("skipped"):
         return f"Not run: {group['skipped']}."
     if not group["rows"]:
-        return "No case selected."
+        return group.get("error", "No case selected.")
     is_overhead = group["routine"] == "host_overhead"
     parts = [_overhead_table(group) if is_overhead else _attention_table(group)]
     parts += [_summary(group)] if group.get("target") else []
     skipped = sorted({reason for row in group["rows"] for reason in row["skipped"].values()})
     parts += ["\n".join(f"- {reason}" for reason in skipped)] if skipped else []
+    parts += [group["error"]] if group.get("error") else []
     return "\n\n".join(part for part in parts if part)
 
 
@@ -34,6 +35,7 @@ def failures(groups: Iterable[dict[str, Any]]) -> list[str]:
     """Cases in which portattn did not run or was wrong; a missed speed target is not a failure."""
     found = []
     for group in groups:
+        found += [f"{group['name']}: {group['error']}"] if group.get("error") else []
         for row in group.get("rows", []):
             name = f"{group['name']}: {row['case']} {row.get('direction', '')}".strip()
             if OURS in row["skipped"]:
@@ -102,7 +104,11 @@ def _cell(row: Row, name: str, factor: float) -> str:
     found = row["implementations"][name]
     if not _is_right(row, name):
         return f"wrong: {found['refcheck']['tensor']} off by {found['refcheck']['worst']:.3g} x tolerance"
-    return f"{found['tflops'] * factor:.0f} ({found['median_ms']:.3g} ms ±{found['spread']:.1%})"
+    return f"{found['tflops'] * factor:.0f} ({_three_digits(found['median_ms'])} ms ±{found['spread']:.1%})"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _ratio_cells(row: Row) -> list[str]:

@@ -40,6 +40,12 @@ def test_a_wrong_result_has_no_speed() -> None:
     assert failures([group]) == ["g: m/s/full forward: wrong: dk off by 3 x tolerance"]
 
 
+def test_a_group_that_stopped_keeps_its_rows_and_counts_as_failed() -> None:
+    group = make_group(make_row(1.0)) | {"error": "stopped by RuntimeError: out of memory"}
+    assert group_report(group).endswith("\n\nstopped by RuntimeError: out of memory")
+    assert failures([group]) == ["g: stopped by RuntimeError: out of memory"]
+
+
 def test_the_page_shows_the_printed_table(tmp_path: Path) -> None:
     group = make_group(make_row(1.0))
     machine = {"gpu": "GPU", "cpu": "CPU", "cpu_threads": 2, "versions": {"torch": "2"}, "commit": "abc", "date": "now"}
