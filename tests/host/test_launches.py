@@ -244,14 +244,14 @@ def test_choice_is_made_again_when_an_attribute_changes(api: Api, fake: Fake) ->
     assert api.set(handle, "backend", BACKENDS["fused_varlen"]) == SUCCESS
     status, name = api.backend(handle)
     assert (status, name) == (NOT_SUPPORTED, "none")
-    assert "head_dim_v is 20; allowed: multiples of 8 up to 256" in api.error()
+    assert "head_dim_v is 20 (allowed: multiples of 8 up to 256)" in api.error()
     api.destroy(handle)
 
 
 def test_strict_refuses_a_fallback(api: Api, fake: Fake) -> None:
     handle = api.config(**BASE | {"dtype": DTYPES["float64"], "strict": 1})
     assert api.backend(handle) == (NOT_SUPPORTED, "none")
-    assert "strict is 1" in api.error() and "dtype is fp64; allowed: fp32, fp16, bf16" in api.error()
+    assert "strict is 1" in api.error() and "dtype is fp64 (allowed: fp32, fp16, bf16)" in api.error()
     assert api.set(handle, "backend", BACKENDS["unfused"]) == SUCCESS
     assert api.backend(handle) == (SUCCESS, "unfused"), "asking for a row by name is no fallback"
     api.destroy(handle)

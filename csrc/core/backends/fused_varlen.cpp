@@ -18,7 +18,7 @@ const FmhaInstance* find_instance(const AttnConfig& config, const Device& device
 
 void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
   if (head_dim % kHeadDimMultiple == 0 && head_dim <= kMaxHeadDim) return;
-  refusal->because("%s is %lld; allowed: multiples of 8 up to 256", name, static_cast<long long>(head_dim));
+  refusal->because("%s is %lld (allowed: multiples of 8 up to 256)", name, static_cast<long long>(head_dim));
 }
 
 // Blocks of a launch are numbered with 31 bits.
@@ -31,12 +31,12 @@ void refuse_tiles(int64_t batch, int64_t rows, int64_t tile_rows, const char* na
 }
 
 void refuse(const AttnConfig& config, const Device& device, Refusal* refusal) {
-  if (config.dtype == kNVTEFloat64) refusal->because("dtype is fp64; allowed: fp32, fp16, bf16");
+  if (config.dtype == kNVTEFloat64) refusal->because("dtype is fp64 (allowed: fp32, fp16, bf16)");
   refuse_head_dim(config.head_dim_qk, "head_dim_qk", refusal);
   refuse_head_dim(config.head_dim_v, "head_dim_v", refusal);
-  if (config.is_arbitrary_mask()) refusal->because("mask_type is arbitrary; allowed: every mask that is an interval");
+  if (config.is_arbitrary_mask()) refusal->because("mask_type is arbitrary (allowed: every mask that is an interval)");
   if (config.num_heads_q > kMaxHeads) {
-    refusal->because("num_heads_q is %lld; allowed: up to 65535", static_cast<long long>(config.num_heads_q));
+    refusal->because("num_heads_q is %lld (allowed: up to 65535)", static_cast<long long>(config.num_heads_q));
   }
   if (refusal->refused()) return;
   const FmhaInstance* instance = find_instance(config, device);

@@ -82,16 +82,27 @@ NVTEStatus report_fallback(const AttnConfig& config, const Device& device, const
   return NVTE_SUCCESS;
 }
 
+// What the rows before the one in question came to.
+struct Progress {
+  bool has_choice = false;
+  bool has_refusal = false;
+};
+
 std::string explain_row(const BackendRow& row, const AttnConfig& config, const Device* device, const char* no_device,
-                        bool chosen_before) {
-  const std::string name = std::string(row.name) + ": ";
+                        Progress* progress) {
   if (!is_tried(config, row)) {
-    if (config.backend != NVTE_No_Backend) return name + "not tried: the config asks for another backend by name";
-    return name + "not tried: only when " + row.tried_when;
+    if (config.backend != NVTE_No_Backend) return "not tried: the config asks for another backend by name";
+    return std::string("not tried: only when ") + row.tried_when;
   }
-  if (device == nullptr) return name + "refused: " + no_device;
-  if (refuses(row, config, *device)) return name + "refused: " + reasons_against(row, config, *device);
-  return name + (chosen_before ? "available" : "chosen");
+  if (device == nullptr) return std::string("refused: ") + no_device;
+  if (refuses(row, config, *device)) {
+    progress->has_refusal = true;
+    return "refused: " + reasons_against(row, config, *device);
+  }
+  if (progress->has_choice) return "available";
+  if (progress->has_refusal && config.strict != 0) return "refused: strict is 1 and this would be a fallback";
+  progress->has_choice = true;
+  return "chosen";
 }
 
 }  // namespace
@@ -116,11 +127,10 @@ NVTEStatus choose_backend(const AttnConfig& config, const Device& device, const 
 
 std::string explain_backends(const AttnConfig& config, const Device* device, const char* no_device) {
   std::string text;
-  bool chosen_before = false;
+  Progress progress;
   for (const BackendRow* row : kBackendRows) {
     if (!text.empty()) text += '\n';
-    text += explain_row(*row, config, device, no_device, chosen_before);
-    chosen_before = chosen_before || (device != nullptr && is_tried(config, *row) && !refuses(*row, config, *device));
+    text += std::string(row->name) + ": " + explain_row(*row, config, device, no_device, &progress);
   }
   return text;
 }

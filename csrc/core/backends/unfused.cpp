@@ -11,7 +11,7 @@ bool enabled(const AttnConfig&) { return true; }
 
 void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
   if (head_dim <= kUnfusedMaxHeadDim) return;
-  refusal->because("%s is %lld; allowed: up to %d", name, static_cast<long long>(head_dim), kUnfusedMaxHeadDim);
+  refusal->because("%s is %lld (allowed: up to %d)", name, static_cast<long long>(head_dim), kUnfusedMaxHeadDim);
 }
 
 // Blocks of a launch are numbered with 31 bits; a block is a tile of rows of one head, or one part of its head dim.
@@ -20,7 +20,7 @@ void refuse_blocks(const AttnConfig& config, int64_t tiles, int64_t heads, const
   const int64_t parts = (std::max(config.head_dim_qk, config.head_dim_v) + kNarrowestPart - 1) / kNarrowestPart;
   const CheckedSize blocks = CheckedSize(tiles) * heads * parts;
   if (blocks.valid() && blocks.value() <= INT32_MAX) return;
-  refusal->because("the %s make %lld tiles of %lld heads in %lld parts; allowed: a product below 2^31", side,
+  refusal->because("the %s make %lld tiles of %lld heads in %lld parts (allowed: a product below 2^31)", side,
                    static_cast<long long>(tiles), static_cast<long long>(heads), static_cast<long long>(parts));
 }
 
@@ -32,7 +32,7 @@ void refuse(const AttnConfig& config, const Device&, Refusal* refusal) {
   refuse_head_dim(config.head_dim_qk, "head_dim_qk", refusal);
   refuse_head_dim(config.head_dim_v, "head_dim_v", refusal);
   if (config.is_arbitrary_mask() && (config.q_is_thd() || config.kv_is_thd())) {
-    refusal->because("mask_type is arbitrary with q_format %s and kv_format %s; allowed with it: bshd, sbhd, bhsd",
+    refusal->because("mask_type is arbitrary with q_format %s and kv_format %s (allowed with it: bshd, sbhd, bhsd)",
                      format_name(config.q_format), format_name(config.kv_format));
   }
   refuse_blocks(config, count_tiles(config.q_is_thd(), config.batch_size, config.rows_q(), kUnfusedBlockQ),

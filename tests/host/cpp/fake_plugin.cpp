@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "plugin.h"
 
@@ -15,6 +16,7 @@ namespace {
 using namespace portattn;
 
 std::string record;
+bool recording = true;
 int num_devices = 1;
 int32_t current_device = 0;
 std::string failing_call;
@@ -50,6 +52,7 @@ void note_side(const char* name, const SeqSide& side) {
 int finish(const char* call) { return failing_call == call ? 77 : 0; }
 
 int note_call(const char* call, const AttnParams& p) {
+  if (!recording) return 0;
   note("%s device=%d", call, current_device);
   note_view("q", p.q);
   note_view("k", p.k);
@@ -84,6 +87,7 @@ void note_request(const char* name, const SidePlanRequest& r) {
 }
 
 int fake_seq_plan(const SeqPlanParams& params, void*) {
+  if (!recording) return 0;
   note("seq_plan batch=%d", params.batch);
   note_request("q", params.q);
   note_request("kv", params.kv);
@@ -112,11 +116,16 @@ int set_device(int32_t device, int32_t* previous) {
 }
 const char* error_text(int) { return "told to fail"; }
 
-// One instance, up to head dim 128, of tile sizes that no other number equals.
+// Without instances of its own: one for every dtype, up to head dim 128. No two of its tile sizes are equal.
+std::vector<FmhaInstance> instances;
+
 const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t) {
-  static FmhaInstance instance = {"fake", DType::kBFloat16, 128, 128, 48, 24, 96, fmha_fwd, fmha_bwd};
-  instance.dtype = dtype;
-  return head_dim_qk <= 128 && head_dim_v <= 128 ? &instance : nullptr;
+  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, 48, 24, 96, fmha_fwd, fmha_bwd};
+  if (instances.empty()) return head_dim_qk <= 128 && head_dim_v <= 128 ? &kAny : nullptr;
+  for (const FmhaInstance& i : instances) {
+    if (i.dtype == dtype && i.head_dim_qk >= head_dim_qk && i.head_dim_v >= head_dim_v) return &i;
+  }
+  return nullptr;
 }
 
 const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",     count_devices, device_info,
@@ -129,7 +138,11 @@ const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",     count_devices, dev
 
 EXPORT const portattn::Plugin* portattn_plugin() { return &kPlugin; }
 EXPORT const char* fake_record() { return record.c_str(); }
+EXPORT void fake_stop_recording() { recording = false; }
 EXPORT void fake_clear() { record.clear(); }
+EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v) {
+  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, 64, 64, 64, fmha_fwd, fmha_bwd});
+}
 EXPORT void fake_set_devices(int count) { num_devices = count; }
 EXPORT int fake_current_device() { return current_device; }
 EXPORT void fake_fail(const char* call) { failing_call = call; }
