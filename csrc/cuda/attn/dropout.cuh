@@ -14,6 +14,7 @@ class KeepMask {
   using Acc = typename Tile::Value;
 
   PA_DEVICE void draw(const Dropout& dropout, int lane, int32_t row0, int32_t col0) {
+    lane = opaque(lane);
     PA_UNROLL
     for (int i = 0; i < kWords; ++i) words_[i] = 0;
     PA_UNROLL

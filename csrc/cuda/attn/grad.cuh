@@ -6,79 +6,68 @@
 
 namespace portattn {
 
-// What the backward needs of each row: lse in units of log 2, and delta. A row that saw nothing (lse = -inf) gets +inf,
-// which makes its probabilities 0. `len` rows are read; those past it are masked anyway and get 0.
+// lse of this lane's rows in units of log 2. A row that saw nothing (lse = -inf) gets +inf, which makes its
+// probabilities 0. Rows at or past `len` are not read and get 0: their scores are masked.
 template <class Tile>
-struct RowStats {
+PA_DEVICE RowValues<Tile> row_lse_log2(const float* lse, int64_t stride, int32_t row0, int32_t len, int lane) {
   using Acc = typename Tile::Value;
-  RowValues<Tile> lse_log2, delta;
-
-  PA_DEVICE RowStats(const float* lse, int64_t lse_stride, const float* d, int64_t delta_stride, int32_t row0,
-                     int32_t len, int lane) {
-    PA_UNROLL
-    for (int s = 0; s < Tile::kRowSlots; ++s) {
-      const int32_t row = row0 + Tile::Layout::row(lane, s);
-      const Acc x = row < len ? static_cast<Acc>(lse[row * lse_stride]) : Acc(0);
-      lse_log2[s] = x == neg_inf<Acc>() ? -neg_inf<Acc>() : x * Acc(kLog2e);
-      delta[s] = row < len ? static_cast<Acc>(d[row * delta_stride]) : Acc(0);
-    }
+  RowValues<Tile> out;
+  PA_UNROLL
+  for (int s = 0; s < Tile::kRowSlots; ++s) {
+    const int32_t row = row0 + Tile::Layout::row(lane, s);
+    const Acc x = row < len ? static_cast<Acc>(lse[row * stride]) : Acc(0);
+    out[s] = x == neg_inf<Acc>() ? -neg_inf<Acc>() : x * Acc(kLog2e);
   }
-};
+  return out;
+}
 
-// Softmax and its gradient on one tile, in two steps, so that the product dp = do v^T can run between them:
-//   probabilities   scores (Score::transform, masked) -> what multiplied v in the forward (dropout applied)
-//   score_grad      dp -> gradient of attn_scale * q.k, of the score before the softcap
-template <class T, bool Extras, class Tile>
-class SoftmaxGrad {
- public:
+template <class Tile>
+PA_DEVICE RowValues<Tile> row_delta(const float* delta, int64_t stride, int32_t row0, int32_t len, int lane) {
   using Acc = typename Tile::Value;
-
-  PA_DEVICE void probabilities(const Score<T, Extras>& score, const Dropout& dropout, const RowStats<Tile>& rows,
-                               int lane, int32_t row0, int32_t col0, Tile& s) {
-    const Acc exp_scale = score.exp_scale();
-    keep_scale_ = static_cast<Acc>(dropout.keep_scale);
-    drop_ = Extras && dropout.enabled();
-    if constexpr (Extras) {
-      weight_.fill(Acc(1));
-      score.multiply_softcap_slope(s, weight_);
-    }
-    PA_UNROLL
-    for (int r = 0; r < Tile::kRowSlots; ++r) {
-      PA_UNROLL
-      for (int c = 0; c < Tile::kColSlots; ++c) {
-        const Acc p = fast_exp2(s.at(r, c) * exp_scale - rows.lse_log2[r]);
-        s.at(r, c) = p;
-        weight_.at(r, c) = Extras ? weight_.at(r, c) * p : p;
-      }
-    }
-    if (!drop_) return;
-    keep_.draw(dropout, lane, row0, col0);
-    keep_.apply(s, keep_scale_);
+  RowValues<Tile> out;
+  PA_UNROLL
+  for (int s = 0; s < Tile::kRowSlots; ++s) {
+    const int32_t row = row0 + Tile::Layout::row(lane, s);
+    out[s] = row < len ? static_cast<Acc>(delta[row * stride]) : Acc(0);
   }
+  return out;
+}
 
-  PA_DEVICE void score_grad(const RowStats<Tile>& rows, Tile& dp) const {
-    if (drop_) keep_.apply(dp, keep_scale_);
-    PA_UNROLL
-    for (int r = 0; r < Tile::kRowSlots; ++r) {
-      PA_UNROLL
-      for (int c = 0; c < Tile::kColSlots; ++c) dp.at(r, c) = weight_.at(r, c) * (dp.at(r, c) - rows.delta[r]);
-    }
-  }
+// What the accumulators of dp = do v^T start from. Without dropout, dp enters as dp - delta only: starting from -delta
+// saves the subtraction.
+template <bool Extras, class Tile>
+PA_DEVICE void start_dp(Tile& dp, const RowValues<Tile>& delta, int lane) {
+  for_each(dp, lane, [&](typename Tile::Value& x, int r, int, int) { x = Extras ? 0 : -delta[r]; });
+}
 
- private:
-  Tile weight_;  // p * d capped score / d score
-  KeepMask<Tile> keep_;
-  Acc keep_scale_;
-  bool drop_;
-};
-
-// Both steps at once: s -> p, dp -> ds.
+// In: s scores (Score::transform, masked), dp = start_dp + do v^T. Out: s what multiplied v in the forward (dropout
+// applied), dp the gradient of attn_scale * q.k, of the score before the softcap.
 template <class T, bool Extras, class Tile>
-PA_DEVICE void softmax_grad(const Score<T, Extras>& score, const Dropout& dropout, const RowStats<Tile>& rows, int lane,
-                            int32_t row0, int32_t col0, Tile& s, Tile& dp) {
-  SoftmaxGrad<T, Extras, Tile> grad;
-  grad.probabilities(score, dropout, rows, lane, row0, col0, s);
-  grad.score_grad(rows, dp);
+PA_DEVICE void softmax_grad(const Score<T, Extras>& score, const Dropout& dropout, const RowValues<Tile>& lse_log2,
+                            const RowValues<Tile>& delta, int lane, int32_t row0, int32_t col0, Tile& s, Tile& dp) {
+  using Acc = typename Tile::Value;
+  const Acc exp_scale = score.exp_scale();
+  [[maybe_unused]] KeepMask<Tile> keep;
+  const Acc keep_scale = static_cast<Acc>(dropout.keep_scale);
+  const bool drop = Extras && dropout.enabled();
+  if constexpr (Extras) {
+    if (drop) {
+      keep.draw(dropout, lane, row0, col0);
+      keep.apply(dp, keep_scale);
+    }
+    for_each(dp, lane, [&](Acc& g, int r, int, int) { g -= delta[r]; });
+    score.multiply_softcap_slope(s, dp);
+  }
+  PA_UNROLL
+  for (int r = 0; r < Tile::kRowSlots; ++r) {
+    PA_UNROLL
+    for (int c = 0; c < Tile::kColSlots; ++c) {
+      const Acc p = fast_exp2(s.at(r, c) * exp_scale - lse_log2[r]);
+      s.at(r, c) = p;
+      dp.at(r, c) *= p;
+    }
+  }
+  if (drop) keep.apply(s, keep_scale);
 }
 
 }  // namespace portattn

@@ -6,6 +6,7 @@
 
 #include "attn/params.h"
 #include "attn/visibility.cuh"
+#include "device/sync.cuh"
 #include "tile/reg_tile.cuh"
 
 namespace portattn {
@@ -95,10 +96,19 @@ class Score {
     const T* bias = static_cast<const T*>(extras_.bias.data);
     rows = min_of(rows, extras_.bias_rows);
     cols = min_of(cols, extras_.bias_cols);
-    for_each(s, lane, [&](Acc& x, int, int r, int c) {
-      const int32_t i = row0 + r, j = col0 + c;
-      if (i < rows && j < cols) x += to_float(bias[i * extras_.bias.row_stride + j * extras_.bias.col_stride]);
-    });
+    using Layout = typename Tile::Layout;
+    const int32_t j0 = col0 + Layout::col(lane, 0);
+    PA_UNROLL
+    for (int slot = 0; slot < Tile::kRowSlots; ++slot) {
+      const int32_t i = row0 + Layout::row(lane, slot);
+      const int32_t row_cols = i < rows ? cols - j0 : 0;
+      const T* row = opaque(bias + i * extras_.bias.row_stride + j0 * extras_.bias.col_stride);
+      PA_UNROLL
+      for (int c = 0; c < Tile::kColSlots; ++c) {
+        const int32_t j = Layout::col(0, c) - Layout::col(0, 0);
+        if (j < row_cols) s.at(slot, c) += to_float(row[j * extras_.bias.col_stride]);
+      }
+    }
   }
 
   template <class Tile>

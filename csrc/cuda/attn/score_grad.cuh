@@ -42,8 +42,9 @@ class ScoreGrad {
     const int32_t row0 = q0 + tiling_.row, col0 = kv0 + tiling_.col;
     head_.score.transform(p, lane_, row0, col0, seqlen_q, seqlen_kv);
     mask_tile(p, lane_, head_.visible, row0, col0);
-    const RowStats<Tile> rows(head_.lse, p_.lse.token_stride, head_.delta, p_.delta.token_stride, row0, seqlen_q, lane_);
-    softmax_grad(head_.score, head_.dropout, rows, lane_, row0, col0, p, ds);
+    const auto lse_log2 = row_lse_log2<Tile>(head_.lse, p_.lse.token_stride, row0, seqlen_q, lane_);
+    const auto delta = row_delta<Tile>(head_.delta, p_.delta.token_stride, row0, seqlen_q, lane_);
+    softmax_grad(head_.score, head_.dropout, lse_log2, delta, lane_, row0, col0, p, ds);
   }
 
  private:

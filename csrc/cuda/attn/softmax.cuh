@@ -1,6 +1,8 @@
 // Online softmax in base 2 (Milakov and Gimelshein, "Online normalizer calculation for softmax",
 // https://arxiv.org/abs/1805.02867; as used by FlashAttention, https://arxiv.org/abs/2205.14135).
-// For each row: m running maximum of scores, l running sum of exp2(scale * (s - m)); o is rescaled when m grows.
+// For each row: m reference score, l running sum of exp2(scale * (s - m)). The reference follows the running maximum only
+// when that has grown by more than kSlack: rescaling o is then rare, and as o, l and lse share one reference nothing is
+// lost (after FlashAttention-4, https://github.com/Dao-AILab/flash-attention).
 #pragma once
 
 #include "device/math.cuh"
@@ -14,33 +16,30 @@ class OnlineSoftmax {
   using Acc = typename ScoreTile::Value;
 
   PA_DEVICE explicit OnlineSoftmax(Acc exp_scale) : scale_(exp_scale) {
-    max_.fill(neg_inf<Acc>());
+    ref_.fill(neg_inf<Acc>());
     sum_.fill(Acc(0));
   }
 
-  // Scores -> unnormalised probabilities, in place; o is rescaled to the new maximum. A row that has seen no key keeps
-  // max = -inf and uses 0 in its place, so that nothing becomes NaN.
+  // Scores -> unnormalised probabilities, in place; o moves to the new reference. A row that has seen no key keeps
+  // m = -inf and uses 0 in its place, so that nothing becomes NaN.
   template <class OutTile>
   PA_DEVICE void update(ScoreTile& s, OutTile& o) {
     static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
     RowValues<ScoreTile> tile_max;
     row_max(s, tile_max);
+    bool grown = false;
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) grown |= tile_max[r] * scale_ > ref_[r] * scale_ + kSlack;
+    if (warp_any(grown)) move_reference(tile_max, o);
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
-      const Acc new_max = max_acc(max_[r], tile_max[r]);
-      const Acc shift = new_max == neg_inf<Acc>() ? Acc(0) : new_max * scale_;
-      const Acc rescale = fast_exp2(max_[r] * scale_ - shift);
-      max_[r] = new_max;
-      PA_UNROLL
-      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= rescale;
-      Acc sum = sum_[r] * rescale;
+      const Acc shift = shift_of(ref_[r]);
       PA_UNROLL
       for (int c = 0; c < ScoreTile::kColSlots; ++c) {
         const Acc p = fast_exp2(s.at(r, c) * scale_ - shift);
         s.at(r, c) = p;
-        sum += p;
+        sum_[r] += p;
       }
-      sum_[r] = sum;
     }
   }
 
@@ -51,7 +50,7 @@ class OnlineSoftmax {
     row_allsum(sum_);
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
-      Acc m = max_[r] == neg_inf<Acc>() ? neg_inf<Acc>() : max_[r] * scale_;
+      Acc m = ref_[r] == neg_inf<Acc>() ? neg_inf<Acc>() : ref_[r] * scale_;
       Acc l = sum_[r], rescale = value_scale;
       if (has_sink) {
         const Acc sink_log2 = sink * Acc(kLog2e);
@@ -70,8 +69,25 @@ class OnlineSoftmax {
   }
 
  private:
+  static constexpr Acc kSlack = Acc(8);  // in powers of two: probabilities stay below 256
+
+  PA_DEVICE Acc shift_of(Acc ref) const { return ref == neg_inf<Acc>() ? Acc(0) : ref * scale_; }
+
+  template <class OutTile>
+  PA_DEVICE void move_reference(const RowValues<ScoreTile>& tile_max, OutTile& o) {
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
+      const Acc ref = max_acc(ref_[r], tile_max[r]);
+      const Acc rescale = fast_exp2(ref_[r] * scale_ - shift_of(ref));
+      ref_[r] = ref;
+      sum_[r] *= rescale;
+      PA_UNROLL
+      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= rescale;
+    }
+  }
+
   Acc scale_;
-  RowValues<ScoreTile> max_, sum_;
+  RowValues<ScoreTile> ref_, sum_;
 };
 
 }  // namespace portattn

@@ -30,7 +30,8 @@ struct ConvertDqKernel {
     const int count = place(p, shared, ctx);
     const RowWalk walk(ceil_div(p.head_dim_qk, kVec), ctx.tid);
     for (int r = walk.first; r < count * p.num_heads_q; r += walk.step) {
-      const int t = r / p.num_heads_q, head = r % p.num_heads_q;
+      // Heads outside, so that rows 8 apart, whose scratch shares sectors, are read close together.
+      const int t = r % count, head = r / count;
       const float* block = shared.block[t];
       if (block != nullptr) block += static_cast<int64_t>(head) * DqScratch::kRows * p.head_dim_qk;
       T* out = shared.tokens.row[t].template pointer<T>(p.dq, head);

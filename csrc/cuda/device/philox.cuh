@@ -17,7 +17,7 @@ struct Philox4 {
 };
 
 PA_HOST_DEVICE Philox4 philox(Philox4 counter, uint32_t key0, uint32_t key1) {
-  PA_UNROLL
+  PA_NO_UNROLL  // ten rounds of every draw of a tile would be a lot of code and of registers
   for (int round = 0; round < 10; ++round) {
     uint32_t hi0 = mul_high(0xD2511F53u, counter.word[0]), lo0 = 0xD2511F53u * counter.word[0];
     uint32_t hi1 = mul_high(0xCD9E8D57u, counter.word[2]), lo1 = 0xCD9E8D57u * counter.word[2];

@@ -17,6 +17,8 @@ PA_DEVICE V shuffle_from(V v, int) {
   return v;
 }
 
+PA_DEVICE bool warp_any(bool v) { return v; }
+
 #else
 
 constexpr int kWarpSize = 32;
@@ -28,6 +30,7 @@ template <class V>
 PA_DEVICE V shuffle_from(V v, int lane) {
   return __shfl_sync(0xffffffffu, v, lane);
 }
+PA_DEVICE bool warp_any(bool v) { return __any_sync(0xffffffffu, v) != 0; }
 
 #endif
 

@@ -86,14 +86,17 @@ struct FragmentReader {
   }
 };
 
+// K steps unrolled together. More would let the compiler read fragments so far ahead that accumulators spill.
+constexpr int kUnrolledSteps = 4;
+
 // acc += A . B with A fragments from read_a(k step, 16-row block, out) and B fragments, two n8 blocks at a time, from
 // read_b(k step, 16-column block, out).
-template <class T, int Depth, class Acc, class ReadA, class ReadB>
+template <class T, int Depth, int Unroll, class Acc, class ReadA, class ReadB>
 PA_DEVICE void mma_fragments(Acc& acc, ReadA read_a, ReadB read_b) {
   constexpr int kBlocksM = Acc::kM / 16, kBlocksN = Acc::kN / 16, kSteps = Depth / 16;
   static_assert(Acc::kN % 16 == 0 && Depth % 16 == 0, "B fragments come in pairs of n8 blocks");
   auto& d = reinterpret_cast<float(&)[kBlocksM][kBlocksN * 2][4]>(acc.data);
-  PA_UNROLL
+#pragma unroll Unroll
   for (int k = 0; k < kSteps; ++k) {
     uint32_t a[kBlocksM][4];
     PA_UNROLL
@@ -139,7 +142,7 @@ PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
     FragmentReader<B, LdmatrixB, false, 0> rb(b, b_row, 0, lane);
-    mma_fragments<T, A::kCols>(
+    mma_fragments<T, A::kCols, kUnrolledSteps>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, n * 16, k * 16); });
   } else {
@@ -157,7 +160,7 @@ PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
     FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, A::kCols>(
+    mma_fragments<T, A::kCols, kUnrolledSteps>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {
@@ -175,7 +178,7 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixTransA, true, Acc::kM> ra(a, 0, a_col, lane);
     FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, A::kRows>(
+    mma_fragments<T, A::kRows, kUnrolledSteps>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, k * 16, m * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {
@@ -193,7 +196,8 @@ PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int lane) {
   using L = typename Acc::Layout;
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, P::kN>(
+    mma_fragments<T, P::kN, P::kN / 16>(  // all of them: p is indexed by k
+       
         acc,
         [&](int k, int m, uint32_t(&out)[4]) {
           PA_UNROLL
@@ -223,21 +227,24 @@ PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int lane) {
   }
 }
 
-// Rounds a tile into shared memory at (row, col), pairs of columns at a time.
+// Rounds a tile into shared memory at (row, col), both multiples of 8, pairs of columns at a time.
 template <class Smem, class Tile>
 PA_DEVICE void store_acc(Smem smem, const Tile& tile, int row, int col, int lane) {
   using T = typename Smem::Element;
   using L = typename Tile::Layout;
+  lane = opaque(lane);
   PA_UNROLL
-  for (int s = 0; s < Tile::kRowSlots; ++s) {
+  for (int c = 0; c < Tile::kColSlots; c += 2) {
+    // Row slots are multiples of 8 rows apart: one swizzle, constant steps.
+    T* out = &smem.at(row + L::row(lane, 0), col + L::col(lane, c));
     PA_UNROLL
-    for (int c = 0; c < Tile::kColSlots; c += 2) {
-      T* out = &smem.at(row + L::row(lane, s), col + L::col(lane, c));
+    for (int s = 0; s < Tile::kRowSlots; ++s) {
+      T* at = out + L::row(0, s) * Smem::kCols;
       if constexpr (kUsesTensorCores<T>) {
-        *reinterpret_cast<uint32_t*>(out) = pack2<T>(tile.at(s, c), tile.at(s, c + 1));
+        *reinterpret_cast<uint32_t*>(at) = pack2<T>(tile.at(s, c), tile.at(s, c + 1));
       } else {
-        out[0] = tile.at(s, c);
-        out[1] = tile.at(s, c + 1);
+        at[0] = tile.at(s, c);
+        at[1] = tile.at(s, c + 1);
       }
     }
   }

@@ -44,8 +44,9 @@ class BwdDqGeneric {
   // Accumulates dq, scaled; leaves the tiles in shared memory free to use.
   PA_DEVICE void run(typename Problem::DqAcc& dq) const {
     dq.fill(Acc(0));
-    const RowStats<ScoreTile> stats(tile_.lse, p_.lse.token_stride, tile_.delta, p_.delta.token_stride,
-                                    tile_.row0 + warp_row_, tile_.visible.seqlen_q(), lane_);
+    const int32_t first_row = tile_.row0 + warp_row_, len = tile_.visible.seqlen_q();
+    const auto lse_log2 = row_lse_log2<ScoreTile>(tile_.lse, p_.lse.token_stride, first_row, len, lane_);
+    const auto delta = row_delta<ScoreTile>(tile_.delta, p_.delta.token_stride, first_row, len, lane_);
     load_tile_async<Problem::kThreads>(q_, tile_.q, p_.q.token_stride, tile_.rows, p_.head_dim_qk, tid_);
     load_tile_async<Problem::kThreads>(do_, tile_.d_o, p_.d_o.token_stride, tile_.rows, p_.head_dim_v, tid_);
 #pragma unroll 1
@@ -61,12 +62,10 @@ class BwdDqGeneric {
       const int32_t row0 = tile_.row0 + warp_row_, col0 = n * Problem::kBlockKv;
       tile_.score.transform(s, lane_, row0, col0, tile_.visible.seqlen_q(), tile_.visible.seqlen_kv());
       if (tile_.rows < Problem::kBlockQ || !tile_.blocks.is_full(n)) mask_tile(s, lane_, tile_.visible, row0, col0);
-      SoftmaxGrad<T, Problem::kExtras, ScoreTile> grad;
-      grad.probabilities(tile_.score, tile_.dropout, stats, lane_, row0, col0, s);
       ScoreTile dp;
-      dp.fill(Acc(0));
+      start_dp<Problem::kExtras>(dp, delta, lane_);
       mma_nt(dp, do_, warp_row_, v_, 0, lane_);
-      grad.score_grad(stats, dp);
+      softmax_grad(tile_.score, tile_.dropout, lse_log2, delta, lane_, row0, col0, s, dp);
       mma_rn(dq, dp, k_, 0, lane_);
       block_sync();  // all are done with k[n] and v[n]
     }

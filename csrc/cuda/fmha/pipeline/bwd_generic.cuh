@@ -138,14 +138,13 @@ class BwdGeneric {
     if (first < tile_.full_rows_begin || first + Problem::kBlockQ > tile_.full_rows_end) {
       mask_tile(s, lane_, tile_.visible, row0, col0);
     }
-    const RowStats<ScoreTile> stats(in.lse, 1, in.delta, 1, at.row, Problem::kBlockQ, lane_);
-    SoftmaxGrad<T, Problem::kExtras, ScoreTile> grad;
-    grad.probabilities(head.score, head.dropout, stats, lane_, row0, col0, s);
-    store_acc(p_tile_, s, at.row, at.col, lane_);
     ScoreTile dp;
-    dp.fill(Acc(0));
+    const auto delta = row_delta<ScoreTile>(in.delta, 1, at.row, Problem::kBlockQ, lane_);
+    start_dp<Problem::kExtras>(dp, delta, lane_);
     mma_nt(dp, in.d_o, at.row, v_, at.col, lane_);
-    grad.score_grad(stats, dp);
+    const auto lse_log2 = row_lse_log2<ScoreTile>(opaque(in.lse), 1, at.row, Problem::kBlockQ, lane_);
+    softmax_grad(head.score, head.dropout, lse_log2, delta, lane_, row0, col0, s, dp);
+    store_acc(p_tile_, s, at.row, at.col, lane_);
     store_acc(ds_, dp, at.row, at.col, lane_);
   }
 
