@@ -13,8 +13,14 @@
 namespace portattn {
 namespace {
 
+struct KnownDevice {
+  DeviceInfo info;
+  int error;  // from asking for the info
+};
+
 struct DeviceLibrary {
   const Plugin* plugin = nullptr;
+  std::vector<KnownDevice> devices;  // asked once: a runtime may take milliseconds to answer
   std::string file;
   std::string failure;  // why it, or a better variant of it, was not loaded
 };
@@ -55,6 +61,12 @@ void load_into(const std::string& file, DeviceLibrary* library) {
   }
   library->plugin = plugin;
   library->file = file;
+  const int32_t count = plugin->num_devices();
+  for (int32_t index = 0; index < count; ++index) {
+    KnownDevice device = {};
+    device.error = plugin->device_info(index, &device.info);
+    library->devices.push_back(device);
+  }
 }
 
 // Variants of the host library that this CPU can run, best first.
@@ -119,12 +131,10 @@ const DeviceLibrary& device_library(NVTEDeviceType type) {
   }
 }
 
-std::string describe_device(const Plugin& plugin, int32_t index) {
-  DeviceInfo info = {};
-  const int error = plugin.device_info(index, &info);
-  if (error != 0) return format_text("device %d: %s", index, plugin.error_text(error));
-  return format_text("device %d: %.64s (arch %d, %d multiprocessors)", index, info.name, info.arch,
-                     info.num_multiprocessors);
+std::string describe_device(const Plugin& plugin, const KnownDevice& device) {
+  if (device.error != 0) return plugin.error_text(device.error);
+  return format_text("%.64s (arch %d, %d multiprocessors)", device.info.name, device.info.arch,
+                     device.info.num_multiprocessors);
 }
 
 std::string describe_library(NVTEDeviceType type) {
@@ -132,9 +142,10 @@ std::string describe_library(NVTEDeviceType type) {
   std::string text = std::string(device_name(type)) + ": ";
   if (library.plugin == nullptr) return text + "not loaded: " + library.failure;
   text += format_text("%s, built for %s", library.file.c_str(), library.plugin->built_archs);
-  const int32_t count = library.plugin->num_devices();
-  if (count == 0) text += ", no device found by its runtime";
-  for (int32_t index = 0; index < count; ++index) text += ", " + describe_device(*library.plugin, index);
+  if (library.devices.empty()) text += ", no device found by its runtime";
+  for (size_t index = 0; index < library.devices.size(); ++index) {
+    text += format_text(", device %zu: ", index) + describe_device(*library.plugin, library.devices[index]);
+  }
   if (!library.failure.empty()) text += ", passed over: " + library.failure;
   return text;
 }
@@ -147,19 +158,18 @@ NVTEStatus find_device(NVTEDeviceType type, int64_t index, Device* device) {
     return fail(NVTE_NOT_BUILT, "no device library for %s: %s; install a build for this device or change device_type",
                 device_name(type), library.failure.c_str());
   }
-  const int32_t count = library.plugin->num_devices();
-  if (index < 0 || index >= count) {
+  if (index < 0 || index >= static_cast<int64_t>(library.devices.size())) {
     return fail(NVTE_INVALID_ARGUMENT,
-                "device_index is %lld, but the %s runtime finds %d device(s), counted from 0: use a smaller index",
-                static_cast<long long>(index), device_name(type), count);
+                "device_index is %lld, but the %s runtime finds %zu device(s), counted from 0: use a smaller index",
+                static_cast<long long>(index), device_name(type), library.devices.size());
   }
-  device->plugin = library.plugin;
-  device->type = type;
-  device->index = static_cast<int32_t>(index);
-  const int error = library.plugin->device_info(device->index, &device->info);
-  if (error == 0) return NVTE_SUCCESS;
-  return fail(NVTE_DEVICE_ERROR, "asking %s device %d for its properties failed: %s", device_name(type), device->index,
-              library.plugin->error_text(error));
+  const KnownDevice& known = library.devices[static_cast<size_t>(index)];
+  if (known.error != 0) {
+    return fail(NVTE_DEVICE_ERROR, "asking %s device %lld for its properties failed: %s", device_name(type),
+                static_cast<long long>(index), library.plugin->error_text(known.error));
+  }
+  *device = Device{library.plugin, type, static_cast<int32_t>(index), known.info};
+  return NVTE_SUCCESS;
 }
 
 std::string describe_devices() {

@@ -42,7 +42,6 @@ def fake(fake_folder: Path, api: Api) -> Fake:
 @pytest.fixture
 def fake_cuda(fake_folder: Path, api: Api) -> Fake:
     plugin = Fake(fake_folder / "libportattn_cuda.so")
-    plugin.lib.fake_set_devices(2)
     plugin.calls()
     plugin.fail("")
     return plugin

@@ -72,11 +72,11 @@ def build_fake_plugin(folder: Path, target: str = "host", flags: Sequence[str] =
     return folder / name
 
 
-def build_host_plugin(folder: Path, head_dims: list[list[int]], flags: Sequence[str]) -> Path:
-    """The real host library, generic instruction set, with the fused kernels of `head_dims` alone."""
+def build_host_plugin(folder: Path, dtypes: list[str], head_dims: list[list[int]], flags: Sequence[str]) -> Path:
+    """The real host library, generic instruction set, with the fused kernels of `dtypes` and `head_dims` alone."""
     codegen = CSRC / "codegen"
     kernels = generate.read_toml(codegen / "kernels.toml")
-    kernels["fmha"]["head_dims"] = head_dims
+    kernels["fmha"] |= {"dtypes": dtypes, "head_dims": head_dims}
     tuning = generate.read_toml(codegen / "tuning" / "host.toml")
     generated = folder / "generated"
     generate.write(generate.generate(kernels, tuning, "host"), generated)

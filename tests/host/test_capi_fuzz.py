@@ -14,14 +14,15 @@ import pytest
 import native
 
 FLAGS = ["-O1", *native.SANITIZERS]
-HEAD_DIMS = [[32, 32]]  # one pair of fused kernels is enough to walk all their code
+# Fused kernels that walk all their code: what fuzz.py asks for.
+DTYPES, HEAD_DIMS = ["bf16", "fp32"], [[32, 32]]
 CALLS = 20000
 SEED_HINT = "repeat a failure with --seed, as tests/host/fuzz.py --help says"
 
 
 def source_digest() -> str:
     """Of everything that the libraries are made from."""
-    digest = hashlib.sha256(repr((FLAGS, HEAD_DIMS)).encode())
+    digest = hashlib.sha256(repr((FLAGS, DTYPES, HEAD_DIMS)).encode())
     for path in sorted([*native.CSRC.rglob("*"), *native.ROOT.glob("cmake/*.map"), Path(native.__file__)]):
         if path.is_file() and path.suffix not in (".pyc",):
             digest.update(path.read_bytes())
@@ -52,7 +53,7 @@ def sanitized(sanitizers: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         native.build_core(folder, FLAGS)
-        native.build_host_plugin(folder, HEAD_DIMS, FLAGS)
+        native.build_host_plugin(folder, DTYPES, HEAD_DIMS, FLAGS)
         stamp.write_text(source_digest())
     return folder
 

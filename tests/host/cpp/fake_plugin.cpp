@@ -1,5 +1,5 @@
 // A device library without kernels: it writes down, as text, every call that the core makes through the plugin table.
-// FAKE_TARGET names the target that it pretends to be; it has as many devices as fake_set_devices() says.
+// FAKE_TARGET names the target that it pretends to be; it has two devices.
 #include <cstdarg>
 #include <cstdio>
 #include <string>
@@ -17,7 +17,6 @@ using namespace portattn;
 
 std::string record;
 bool recording = true;
-int num_devices = 1;
 int32_t current_device = 0;
 std::string failing_call;
 
@@ -104,7 +103,7 @@ int convert_dq(const AttnParams& p, DType, void*) { return note_call("convert_dq
 int bias_grad(const AttnParams& p, DType, void*) { return note_call("bias_grad", p); }
 int sink_grad(const AttnParams& p, void*) { return note_call("sink_grad", p); }
 
-int count_devices() { return num_devices; }
+int count_devices() { return 2; }
 int device_info(int32_t, DeviceInfo* info) {
   *info = DeviceInfo{"fake device", 800, 1};
   return 0;
@@ -143,6 +142,5 @@ EXPORT void fake_clear() { record.clear(); }
 EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v) {
   instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, 64, 64, 64, fmha_fwd, fmha_bwd});
 }
-EXPORT void fake_set_devices(int count) { num_devices = count; }
 EXPORT int fake_current_device() { return current_device; }
 EXPORT void fake_fail(const char* call) { failing_call = call; }
