@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device/philox.cuh"
+#include "device/sync.cuh"
 #include "tile/reg_tile.cuh"
 
 namespace portattn {
