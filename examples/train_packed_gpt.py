@@ -41,8 +41,8 @@ CPU = Preset(
     model=ModelConfig(num_layers=4, num_heads=4, num_heads_kv=2, head_dim=32),
     max_len=2048,
     batch_size=4,
-    steps=80,
-    learning_rate=1e-2,
+    steps=60,
+    learning_rate=6e-3,
     dtype=torch.float32,
 )
 
@@ -53,7 +53,7 @@ def gpu_preset(device: torch.device) -> Preset:
     activation_bytes_per_token = 52 * model.width * model.num_layers
     free_bytes, _ = torch.cuda.mem_get_info(device)
     batch_size = int(0.6 * free_bytes / (activation_bytes_per_token * max_len))
-    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=1e-3, dtype=torch.bfloat16)
+    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=4e-4, dtype=torch.bfloat16)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -111,11 +111,11 @@ def main() -> int:
     lengths = sorted(len(document) for documents in batches for document in documents)
     console.print(
         f"{len(batches)} steps of {len(batches[0])} documents, {lengths[0]} to {lengths[-1]} bytes long "
-        f"(median {lengths[len(lengths) // 2]}), on {device_name(device)} in {str(dtype).removeprefix('torch.')}"
+        f"(median {lengths[len(lengths) // 2]}), on {device_name(device)} in {str(dtype).removeprefix('torch.')}",
+        soft_wrap=True,
     )
-    console.print(
-        "Attention backends for the packed run:", explain_backend(config, batches[0]), sep="\n", highlight=False
-    )
+    console.print("Attention backends for the packed run:")
+    console.print(explain_backend(config, batches[0]), highlight=False, soft_wrap=True, style="dim")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
@@ -134,7 +134,7 @@ def main() -> int:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU with {torch.get_num_threads()} threads"
+    return f"the CPU with {torch.get_num_threads()} thread(s)"
 
 
 if __name__ == "__main__":

@@ -86,11 +86,11 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _init_weights(model: GPT) -> None:
-    """Every block starts as the identity, so the bytes' own statistics are learned first and attention refines them."""
+    """Blocks start near the identity: the bytes' own statistics are learned first, and attention improves on them."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
     for block in model.blocks:
-        nn.init.zeros_(block.out.weight)
-        nn.init.zeros_(block.down.weight)
+        nn.init.normal_(block.out.weight, std=0.02)
+        nn.init.normal_(block.down.weight, std=0.02)
     nn.init.normal_(model.head.weight, std=0.02)
