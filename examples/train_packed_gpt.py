@@ -70,6 +70,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.steps is not None and arguments.steps < 2:
         parser.error("--steps must be at least 2: the first is not timed")
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {arguments.device}: this torch ({torch.__version__}) finds no GPU; use --device cpu")
     return arguments
 
 

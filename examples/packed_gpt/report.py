@@ -85,7 +85,7 @@ def draw(result: Comparison, path: Path) -> None:
     loss.plot(steps, result.padded.losses, color="tab:orange", linewidth=4, alpha=0.5, label="torch SDPA, padded")
     loss.plot(steps, result.packed.losses, color="tab:blue", linewidth=1.5, label="portattn, packed")
     loss.set(xlabel="step", ylabel="loss (nats per byte)")
-    loss.set_title(f"Same loss: at most {result.largest_difference:.0e} apart", loc="left")
+    loss.set_title(f"Loss: at most {result.largest_difference:.0e} apart", loc="left")
     loss.legend(frameon=False)
     speeds = [result.padded.tokens_per_second, result.packed.tokens_per_second]
     bars = speed.bar(["torch SDPA,\npadded", "portattn,\npacked"], speeds, color=["tab:orange", "tab:blue"], width=0.6)
