@@ -30,7 +30,9 @@ struct FwdProblem {
   using SmemO = SmemTile<T, BlockQ, HeadDimV>;
   // o is staged where q was.
   static constexpr int kBytesQ = SmemQ::kBytes > SmemO::kBytes ? SmemQ::kBytes : SmemO::kBytes;
-  static constexpr int kTileBytes = kBytesQ + SmemK::kBytes + SmemV::kBytes;
+  using SmemP = SmemTile<T, BlockQ, BlockKv>;
+  static constexpr int kOffsetP = kBytesQ + SmemK::kBytes + SmemV::kBytes;
+  static constexpr int kTileBytes = kOffsetP + (Arch::kStagesOperand<T> ? SmemP::kBytes : 0);
 };
 
 // How a backward block's warps tile one of its products: M x N warps.
@@ -102,7 +104,9 @@ struct DqProblem {
   using SmemDo = SmemTile<T, BlockQ, HeadDimV>;
   using SmemK = SmemTile<T, BlockKv, HeadDimQk>;
   using SmemV = SmemTile<T, BlockKv, HeadDimV>;
-  static constexpr int kTileBytes = SmemQ::kBytes + SmemDo::kBytes + SmemK::kBytes + SmemV::kBytes;
+  using SmemP = SmemTile<T, BlockQ, BlockKv>;  // ds, where mma_rn stages it
+  static constexpr int kOffsetP = SmemQ::kBytes + SmemDo::kBytes + SmemK::kBytes + SmemV::kBytes;
+  static constexpr int kTileBytes = kOffsetP + (Arch::kStagesOperand<T> ? SmemP::kBytes : 0);
 };
 
 }  // namespace portattn

@@ -121,8 +121,8 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int /*lane*/) {
                                               A::kRows);
 }
 
-template <class Acc, class P, class B>
-PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int /*lane*/) {
+template <class Acc, class P, class Staging, class B>
+PA_DEVICE void mma_rn(Acc& acc, const P& p, Staging /*staging*/, int /*row*/, B b, int b_col, int /*lane*/) {
   static_assert(P::kN == B::kRows, "P and B share K");
   gemm<typename Acc::Value, Acc::kM, Acc::kN>(acc.data, p.data, P::kN, 1, b.data + b_col, B::kCols, P::kN);
 }

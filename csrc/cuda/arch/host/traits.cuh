@@ -22,6 +22,10 @@ struct Arch {
   template <class T>
   using SmemType = AccOf<T>;
 
+  // Does mma_rn pass its first operand through shared memory?
+  template <class T>
+  static constexpr bool kStagesOperand = false;
+
   template <class V, class F>
   static PA_DEVICE V row_reduce(V v, F) {
     return v;

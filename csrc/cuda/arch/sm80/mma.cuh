@@ -114,18 +114,20 @@ PA_DEVICE void mma_fragments(Acc& acc, ReadA read_a, ReadB read_b) {
   }
 }
 
-// acc += A . B by multiply-adds; a(s, k) and b(k, c) give the operands of row slot s and column slot c.
+// acc += A . B by multiply-adds; a(lane, s, k) and b(lane, k, c) give the operands of row slot s and column slot c. The
+// lane is made opaque in every step, or the addresses of all steps would be kept in registers.
 template <int Depth, class Acc, class A, class B>
-PA_DEVICE void fma_slots(Acc& acc, A a, B b) {
+PA_DEVICE void fma_slots(Acc& acc, int lane, A a, B b) {
   using V = typename Acc::Value;
-#pragma unroll 4
+#pragma unroll 2
   for (int k = 0; k < Depth; ++k) {
+    lane = opaque(lane);
     V x[Acc::kRowSlots];
     PA_UNROLL
-    for (int s = 0; s < Acc::kRowSlots; ++s) x[s] = a(s, k);
+    for (int s = 0; s < Acc::kRowSlots; ++s) x[s] = a(lane, s, k);
     PA_UNROLL
     for (int c = 0; c < Acc::kColSlots; ++c) {
-      const V y = b(k, c);
+      const V y = b(lane, k, c);
       PA_UNROLL
       for (int s = 0; s < Acc::kRowSlots; ++s) acc.at(s, c) += x[s] * y;
     }
@@ -147,8 +149,8 @@ PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, n * 16, k * 16); });
   } else {
     fma_slots<A::kCols>(
-        acc, [&](int s, int k) { return a.at(a_row + L::row(lane, s), k); },
-        [&](int k, int c) { return b.at(b_row + L::col(lane, c), k); });
+        acc, lane, [&](int l, int s, int k) { return a.at(a_row + L::row(l, s), k); },
+        [&](int l, int k, int c) { return b.at(b_row + L::col(l, c), k); });
   }
 }
 
@@ -165,8 +167,8 @@ PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {
     fma_slots<A::kCols>(
-        acc, [&](int s, int k) { return a.at(a_row + L::row(lane, s), k); },
-        [&](int k, int c) { return b.at(k, b_col + L::col(lane, c)); });
+        acc, lane, [&](int l, int s, int k) { return a.at(a_row + L::row(l, s), k); },
+        [&](int l, int k, int c) { return b.at(k, b_col + L::col(l, c)); });
   }
 }
 
@@ -183,47 +185,8 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {
     fma_slots<A::kRows>(
-        acc, [&](int s, int k) { return a.at(k, a_col + L::row(lane, s)); },
-        [&](int k, int c) { return b.at(k, b_col + L::col(lane, c)); });
-  }
-}
-
-// P's accumulator fragments are A fragments already: registers of column blocks 2k and 2k + 1 make k step k.
-template <class Acc, class P, class B>
-PA_DEVICE void mma_rn(Acc& acc, const P& p, B b, int b_col, int lane) {
-  static_assert(P::kN == B::kRows && P::kM == Acc::kM, "P and B share K");
-  using T = typename B::Element;
-  using L = typename Acc::Layout;
-  if constexpr (kUsesTensorCores<T>) {
-    FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, P::kN, P::kN / 16>(  // all of them: p is indexed by k
-       
-        acc,
-        [&](int k, int m, uint32_t(&out)[4]) {
-          PA_UNROLL
-          for (int i = 0; i < 4; ++i) {
-            const int s = 2 * m + i % 2, c = 4 * k + i / 2 * 2;
-            out[i] = pack2<T>(p.at(s, c), p.at(s, c + 1));
-          }
-        },
-        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
-  } else {
-    // Column k of a row lives in lane (k % 8) / 2 of the row's quad, slot k / 8 * 2 + k % 2.
-    using V = typename Acc::Value;
-    PA_UNROLL
-    for (int k = 0; k < P::kN; ++k) {
-      V x[Acc::kRowSlots];
-      PA_UNROLL
-      for (int s = 0; s < Acc::kRowSlots; ++s) {
-        x[s] = shuffle_from(p.at(s, k / 8 * 2 + k % 2), lane / 4 * 4 + k % 8 / 2);
-      }
-      PA_UNROLL
-      for (int c = 0; c < Acc::kColSlots; ++c) {
-        const V y = b.at(k, b_col + L::col(lane, c));
-        PA_UNROLL
-        for (int s = 0; s < Acc::kRowSlots; ++s) acc.at(s, c) += x[s] * y;
-      }
-    }
+        acc, lane, [&](int l, int s, int k) { return a.at(k, a_col + L::row(l, s)); },
+        [&](int l, int k, int c) { return b.at(k, b_col + L::col(l, c)); });
   }
 }
 
@@ -247,6 +210,32 @@ PA_DEVICE void store_acc(Smem smem, const Tile& tile, int row, int col, int lane
         at[1] = tile.at(s, c + 1);
       }
     }
+  }
+}
+
+// P's accumulator fragments are A fragments already: registers of column blocks 2k and 2k + 1 make k step k. Wider types
+// pass through `staging`, rows [row, row + kM) of which are this warp's own.
+template <class Acc, class P, class Staging, class B>
+PA_DEVICE void mma_rn(Acc& acc, const P& p, Staging staging, int row, B b, int b_col, int lane) {
+  static_assert(P::kN == B::kRows && P::kM == Acc::kM, "P and B share K");
+  using T = typename B::Element;
+  if constexpr (kUsesTensorCores<T>) {
+    FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
+    mma_fragments<T, P::kN, P::kN / 16>(  // all steps unrolled: p is indexed by k
+        acc,
+        [&](int k, int m, uint32_t(&out)[4]) {
+          PA_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const int s = 2 * m + i % 2, c = 4 * k + i / 2 * 2;
+            out[i] = pack2<T>(p.at(s, c), p.at(s, c + 1));
+          }
+        },
+        [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
+  } else {
+    store_acc(staging, p, row, 0, lane);
+    warp_sync();  // p is staged
+    mma_nn(acc, staging, row, b, b_col, lane);
+    warp_sync();  // all lanes are done with it
   }
 }
 

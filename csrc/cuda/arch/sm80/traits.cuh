@@ -21,6 +21,10 @@ struct Arch {
   template <class T>
   using SmemType = T;
 
+  // Does mma_rn pass its first operand through shared memory?
+  template <class T>
+  static constexpr bool kStagesOperand = sizeof(T) > 2;
+
   // The four lanes of a quad share a row.
   template <class V, class F>
   static PA_DEVICE V row_reduce(V v, F f) {

@@ -39,7 +39,8 @@ class BwdDqGeneric {
       : p_(p), tile_(tile), tid_(tid), lane_(tid % Arch::kWarpSize),
         warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows), q_(smem), do_(smem + Problem::SmemQ::kBytes),
         k_(smem + Problem::SmemQ::kBytes + Problem::SmemDo::kBytes),
-        v_(smem + Problem::SmemQ::kBytes + Problem::SmemDo::kBytes + Problem::SmemK::kBytes) {}
+        v_(smem + Problem::SmemQ::kBytes + Problem::SmemDo::kBytes + Problem::SmemK::kBytes),
+        ds_(smem + Problem::kOffsetP) {}
 
   // Accumulates dq, scaled; leaves the tiles in shared memory free to use.
   PA_DEVICE void run(typename Problem::DqAcc& dq) const {
@@ -66,7 +67,7 @@ class BwdDqGeneric {
       start_dp<Problem::kExtras>(dp, delta, lane_);
       mma_nt(dp, do_, warp_row_, v_, 0, lane_);
       softmax_grad(tile_.score, tile_.dropout, lse_log2, delta, lane_, row0, col0, s, dp);
-      mma_rn(dq, dp, k_, 0, lane_);
+      mma_rn(dq, dp, ds_, warp_row_, k_, 0, lane_);
       block_sync();  // all are done with k[n] and v[n]
     }
     copy_wait<0>();
@@ -90,6 +91,7 @@ class BwdDqGeneric {
   typename Problem::SmemDo do_;
   typename Problem::SmemK k_;
   typename Problem::SmemV v_;
+  typename Problem::SmemP ds_;  // where mma_rn stages it
 };
 
 }  // namespace portattn

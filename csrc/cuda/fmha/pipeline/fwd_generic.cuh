@@ -39,7 +39,7 @@ class FwdGeneric {
 
   PA_DEVICE FwdGeneric(const AttnParams& p, char* smem, int tid)
       : p_(p), tid_(tid), lane_(tid % Arch::kWarpSize), warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows),
-        q_(smem), k_(smem + Problem::kBytesQ), v_(smem + Problem::kBytesQ + Problem::SmemK::kBytes) {}
+        q_(smem), k_(smem + Problem::kBytesQ), v_(smem + Problem::kBytesQ + Problem::SmemK::kBytes), p_tile_(smem + Problem::kOffsetP) {}
 
   // Accumulates o for the tile; leaves the block's tiles in shared memory free to use.
   PA_DEVICE void run(const FwdTile<T, Problem::kExtras>& tile, Softmax& softmax, OutTile& o) const {
@@ -72,7 +72,7 @@ class FwdGeneric {
         keep.draw(tile.dropout, lane_, tile.row0 + warp_row_, n * Problem::kBlockKv);
         keep.apply(s, Acc(1));  // the factor of kept elements is applied to o, once
       }
-      mma_rn(o, s, v_, 0, lane_);
+      mma_rn(o, s, p_tile_, warp_row_, v_, 0, lane_);
     }
     copy_wait<0>();
     block_sync();  // all are done with q, k and v
@@ -96,6 +96,7 @@ class FwdGeneric {
   typename Problem::SmemQ q_;
   typename Problem::SmemK k_;
   typename Problem::SmemV v_;
+  typename Problem::SmemP p_tile_;  // where mma_rn stages it
 };
 
 }  // namespace portattn
