@@ -18,16 +18,19 @@ class KeepMask {
     lane = opaque(lane);
     PA_UNROLL
     for (int i = 0; i < kWords; ++i) words_[i] = 0;
+    // A tile of whole strips starts at a multiple of 32 columns, a smaller one at a multiple of its own width.
+    const int32_t first_word = Tile::kN % kStrip == 0 ? 0 : col0 / 8 % 4;
     PA_UNROLL
     for (int s = 0; s < Tile::kRowSlots; ++s) {
       const int32_t row = row0 + Tile::Layout::row(lane, s);
       PA_UNROLL
-      for (int c = 0; c < Tile::kColSlots; c += Arch::kPhiloxSlots) {
+      for (int c = 0; c < Tile::kColSlots; c += kSlots) {
         const Philox4 bits = dropout.draw(row, col0 + Tile::Layout::col(lane, c));
         PA_UNROLL
-        for (int e = c; e < c + Arch::kPhiloxSlots; ++e) {
+        for (int e = c; e < c + kSlots; ++e) {
           // The lane's part of a column changes neither its word nor its half: the constant part picks them.
-          const uint32_t keep = dropout.keep(bits, Tile::Layout::col(0, e)) ? 1u : 0u;
+          const int32_t col = Tile::Layout::col(0, e);
+          const uint32_t keep = dropout.keep(bits, first_word + col / 8 % 4, col % 2) ? 1u : 0u;
           words_[index(s, e) / 32] |= keep << (index(s, e) % 32);
         }
       }
@@ -47,6 +50,9 @@ class KeepMask {
   }
 
  private:
+  static constexpr int kStrip = 32;  // columns whose elements share calls: device/philox.cuh
+  static_assert(Tile::kN % kStrip == 0 || kStrip % Tile::kN == 0, "a tile is whole strips or lies in one");
+  static constexpr int kSlots = Arch::kPhiloxSlots < Tile::kColSlots ? Arch::kPhiloxSlots : Tile::kColSlots;
   static constexpr int kWords = (Tile::kRowSlots * Tile::kColSlots + 31) / 32;
   static PA_DEVICE int index(int s, int c) { return s * Tile::kColSlots + c; }
   uint32_t words_[kWords];

@@ -40,10 +40,11 @@ struct Dropout {
     uint32_t group = static_cast<uint32_t>(col / 32 * 4 + col / 2 % 4);
     return philox(Philox4{{static_cast<uint32_t>(row), group, stream, offset}}, key0, key1);
   }
-  // `col` may be off by anything that changes neither col / 8 % 4 nor col % 2.
-  PA_HOST_DEVICE bool keep(const Philox4& bits, int32_t col) const {
-    const uint32_t word = bits.word[col / 8 % 4];
-    return ((col % 2 ? word >> 16 : word) & 0xffffu) >= threshold;
+  // Whether the element of a draw with this word (column / 8 % 4) and half (column % 2) stays.
+  PA_HOST_DEVICE bool keep(const Philox4& bits, int32_t word, int32_t half) const {
+    const uint32_t low = word & 1 ? bits.word[1] : bits.word[0], high = word & 1 ? bits.word[3] : bits.word[2];
+    const uint32_t pair = word & 2 ? high : low;
+    return ((half ? pair >> 16 : pair) & 0xffffu) >= threshold;
   }
 };
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "attn/seqlen_info.cuh"
+#include "attn/work_tile.cuh"
 #include "fmha/problem.cuh"
-#include "fmha/tile_scheduler.cuh"
 
 namespace portattn {
 

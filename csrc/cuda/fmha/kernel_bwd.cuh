@@ -6,9 +6,9 @@
 
 #include <new>
 
+#include "attn/work_tile.cuh"
 #include "device/launch.cuh"
 #include "fmha/pipeline/bwd_generic.cuh"
-#include "fmha/tile_scheduler.cuh"
 
 namespace portattn {
 

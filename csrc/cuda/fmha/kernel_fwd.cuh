@@ -5,10 +5,10 @@
 
 #include <new>
 
+#include "attn/work_tile.cuh"
 #include "device/launch.cuh"
 #include "fmha/epilogue.cuh"
 #include "fmha/pipeline/fwd_generic.cuh"
-#include "fmha/tile_scheduler.cuh"
 
 namespace portattn {
 

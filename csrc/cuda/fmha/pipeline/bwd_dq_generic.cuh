@@ -50,6 +50,7 @@ class BwdDqGeneric {
     const auto delta = row_delta<ScoreTile>(tile_.delta, p_.delta.token_stride, first_row, len, lane_);
     load_tile_async<Problem::kThreads>(q_, tile_.q, p_.q.token_stride, tile_.rows, p_.head_dim_qk, tid_);
     load_tile_async<Problem::kThreads>(do_, tile_.d_o, p_.d_o.token_stride, tile_.rows, p_.head_dim_v, tid_);
+    copy_commit();  // also for a tile that sees no key: dq is staged where q lands
 #pragma unroll 1
     for (int32_t n = tile_.blocks.begin; n < tile_.blocks.end; ++n) {
       load_block(k_, tile_.k, p_.k.token_stride, n, p_.head_dim_qk);
