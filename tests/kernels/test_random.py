@@ -24,10 +24,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _random_cases():
-    for seed in range(240):
+    for seed in range(900):
         backends = PAIRS[0] if seed % 3 else PAIRS[1 + seed // 3 % 2]
         yield pytest.param(random_case(seed), backends, id=f"{'-'.join(backends)}-{seed}")
-    for seed in range(1000, 1160):
+    for seed in range(1000, 1500):
         dtypes = ("float32", "float16", "bfloat16", "float64")
         case = random_case(seed, unfused=True, dtypes=dtypes)
         yield pytest.param(case, ("unfused", "unfused"), id=f"unfused-{seed}")

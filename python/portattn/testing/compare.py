@@ -30,15 +30,15 @@ def assert_close(
     reference: torch.Tensor,
     eager: torch.Tensor,
     dtype: torch.dtype,
-    cancelled_magnitude: float = 0.0,
+    terms: float = 0.0,
 ) -> None:
-    """Checks one tensor. `cancelled_magnitude`, the size of the terms, stands in for max |reference| where they cancel
-    altogether."""
+    """Checks one tensor. `terms`, the size of what is added up in it, stands in for max |reference| where the terms
+    cancel altogether."""
     assert actual.shape == reference.shape, f"{name}: shape {tuple(actual.shape)}, expected {tuple(reference.shape)}"
     error, eager_error = max_error(actual, reference), max_error(eager, reference)
     assert eager_error < float("inf"), f"{name}: the eager run is not finite where float64 is, so nothing is tested"
     size = magnitude(reference)
-    allowed = 2 * eager_error + FLOORS[dtype] * (size if size > 1e-12 else cancelled_magnitude)
+    allowed = 2 * eager_error + FLOORS[dtype] * (size if size > 1e-6 * terms else terms)
     if error <= allowed:
         return
     where = (actual.double() - reference.double()).abs().nan_to_num(nan=torch.inf).flatten().argmax()

@@ -250,7 +250,7 @@ def random_case(seed: int, *, unfused: bool = False, dtypes: tuple[str, ...] = D
         bottom_right=-1 if causal else sometimes(rng.choice((0, 1)), -1),
         window=sometimes(window, (-1, 0) if causal and rng.random() < 0.5 else (-1, -1)),
         chunk_size=sometimes(rng.choice((1, 5, 16, 64)), 0, 0.15),
-        scale=sometimes(rng.choice((-0.3, 0.5, 0.01, 1.0)), 0.0),
+        scale=sometimes(rng.choice((-1.0, 0.1, 0.5, 1.5)) / d_qk**0.5, 0.0),
         softcap=sometimes(rng.choice((0.5, 3.0, 30.0)), 0.0),
         bias=bias,
         bias_shape=bias_shape if bias in BIASES else "1hss",

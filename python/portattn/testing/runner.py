@@ -6,12 +6,13 @@ guards: what a kernel reads or writes where it must not, shows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 
 from portattn.testing import capi
-from portattn.testing.compare import assert_close
+from portattn.testing.compare import assert_close, magnitude
 from portattn.testing.random_config import BIASES, Case, Side
 from portattn.testing.reference import attention
 
@@ -280,19 +281,27 @@ def run_oracle(problem: Problem, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return results
 
 
+def _score_gradient_terms(problem: Problem) -> dict[str, float]:
+    """Sizes of the terms of dq, dk and dbias. A row that sees one key has p = 1, and dp - delta is rounding alone."""
+    largest = {name: magnitude(problem.inputs[name]) for name in ("q", "k")}
+    d_score = math.prod(magnitude(t.double().norm(dim=-1)) for t in (problem.d_o, problem.inputs["v"]))
+    scale = abs(problem.case.attn_scale)
+    d_bias = d_score * (scale if problem.case.bias == "pre_scale_bias" else 1.0)
+    return {"dq": scale * d_score * largest["k"], "dk": scale * d_score * largest["q"], "dbias": d_bias}
+
+
 def check_results(problem: Problem, results: dict[str, torch.Tensor]) -> None:
     """Compares what the C API gave, in the case's layout, with the oracle."""
     case = problem.case
     truth = run_oracle(problem, torch.float64)
     eager = run_oracle(problem, problem.dtype)
     eager["lse"] = run_oracle(problem, torch.float32)["lse"] if problem.dtype != torch.float64 else eager["lse"]
+    terms = _score_gradient_terms(problem)
     sides = {"o": case.q, "lse": case.q, "dq": case.q, "dk": case.kv, "dv": case.kv}
     for name, result in results.items():
         rows = as_rows(result, sides[name]) if name in sides else result
-        # Rows that see one key have p = 1 and no gradient for its score: dp - delta is 0, but for rounding.
-        cancelled = abs(case.attn_scale) * case.d_v**0.5 if name in ("dq", "dk", "dbias") else 0.0
         dtype = torch.float32 if name == "lse" else problem.dtype
-        assert_close(name, rows, truth[name], eager[name], dtype, cancelled)
+        assert_close(name, rows, truth[name], eager[name], dtype, terms.get(name, 0.0))
 
 
 def check_case(case: Case, device: str = "cpu", forward: str | None = None, backward: str | None = None) -> None:
