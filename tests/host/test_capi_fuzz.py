@@ -17,6 +17,7 @@ FLAGS = ["-O1", *native.SANITIZERS]
 # Fused kernels that walk all their code: what fuzz.py asks for.
 DTYPES, HEAD_DIMS = ["bf16", "fp32"], [[32, 32]]
 CALLS = 20000
+KERNEL_EDGES = native.ROOT / "tests" / "kernels" / "test_edges.py"
 SEED_HINT = "repeat a failure with --seed, as tests/host/fuzz.py --help says"
 
 
@@ -58,16 +59,30 @@ def sanitized(sanitizers: str) -> Path:
     return folder
 
 
-def test_hostile_calls_never_break_anything(sanitized: Path, sanitizers: str) -> None:
+def run_sanitized(command: list[object], sanitized: Path, sanitizers: str) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "LD_PRELOAD": sanitizers,
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
         "PORTATTN_HOST_ISA": "generic",
+        "PORTATTN_LIBRARY_DIR": str(sanitized),
         "NVTE_LOG_FUSED_ATTN_CONFIG": "0",
     }
-    command = [sys.executable, Path(__file__).with_name("fuzz.py"), sanitized / "libportattn.so", "--calls", str(CALLS)]
-    result = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
+    command = [str(word) for word in (sys.executable, *command)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_hostile_calls_never_break_anything(sanitized: Path, sanitizers: str) -> None:
+    command = [Path(__file__).with_name("fuzz.py"), sanitized / "libportattn.so", "--calls", CALLS]
+    result = run_sanitized(command, sanitized, sanitizers)
     assert result.returncode == 0, f"{SEED_HINT}\n{result.stdout[-200:]}\n{result.stderr[-8000:]}"
     print(result.stdout.split("\r")[-1])
+
+
+def test_right_results_come_from_memory_that_is_ours(sanitized: Path, sanitizers: str) -> None:
+    """Edge cases of tests/kernels, whose head dims were built: what a plain run cannot see is a read beyond a tensor."""
+    selection = "hostile or zero_length or tokens_before or leading_gap or one_query or many_query_heads"
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", selection, KERNEL_EDGES]
+    result = run_sanitized(command, sanitized, sanitizers)
+    assert result.returncode == 0, f"{result.stdout[-4000:]}\n{result.stderr[-8000:]}"

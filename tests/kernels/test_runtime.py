@@ -111,7 +111,7 @@ class _Captured:
         gradients = {name: self.results[name] for name in ("dq", "dk", "dv")}
         self._scratch = [capi.Workspace(config, d, problem.device) for d in (capi.FORWARD, capi.BACKWARD)]
         self.graph = torch.cuda.CUDAGraph()
-        run_forward(problem, backend)  # loads the kernels before the capture
+        run_backward(problem, run_forward(problem, backend), backend)  # loads the kernels before the capture
         with torch.cuda.graph(self.graph):
             capi.forward(config, inputs, outputs, workspace=self._scratch[0])
             grad_inputs = outputs | {"d_o": problem.d_o}
