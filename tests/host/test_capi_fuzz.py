@@ -81,7 +81,7 @@ def test_hostile_calls_never_break_anything(sanitized: Path, sanitizers: str) ->
 
 
 def test_right_results_come_from_memory_that_is_ours(sanitized: Path, sanitizers: str) -> None:
-    """Edge cases of tests/kernels, whose head dims were built: what a plain run cannot see is a read beyond a tensor."""
+    """Edge cases of tests/kernels: what a plain run cannot see is a read beyond a tensor."""
     selection = "hostile or zero_length or tokens_before or leading_gap or one_query or many_query_heads"
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", selection, KERNEL_EDGES]
     result = run_sanitized(command, sanitized, sanitizers)
