@@ -29,6 +29,9 @@ class Visibility {
   PA_DEVICE int32_t seqlen_q() const { return seqlen_q_; }
   PA_DEVICE int32_t seqlen_kv() const { return seqlen_kv_; }
   PA_DEVICE int32_t offset() const { return offset_; }
+  PA_DEVICE int32_t window_left() const { return left_; }
+  PA_DEVICE int32_t window_right() const { return right_; }
+  PA_DEVICE bool has_chunks() const { return chunk_.divisor > 0; }
 
   // Keys that query `row` sees; empty for rows at or past seqlen_q.
   PA_DEVICE KeyRange keys(int32_t row) const {
@@ -44,6 +47,21 @@ class Visibility {
     }
     hi = row < seqlen_q_ ? hi : 0;
     return KeyRange{min_of(lo, seqlen_kv_), max_of(hi, min_of(lo, seqlen_kv_))};
+  }
+
+  // First row in [0, seqlen_q] whose keys satisfy a predicate that, once true, stays true.
+  template <class Predicate>
+  PA_DEVICE int32_t first_row(Predicate holds) const {
+    int32_t lo = 0, hi = seqlen_q_;
+    while (lo < hi) {
+      const int32_t mid = lo + (hi - lo) / 2;
+      if (holds(keys(mid))) {
+        hi = mid;
+      } else {
+        lo = mid + 1;
+      }
+    }
+    return lo;
   }
 
  private:
@@ -70,32 +88,30 @@ PA_DEVICE BlockRange key_blocks(const Visibility& v, int32_t row0, int32_t rows,
   return r;
 }
 
-// First query row in [0, seqlen_q] from which on hi(row) > key: earlier rows see no key at or past `key`.
+// Queries [begin, end) that may see a key of [key0, key1), and of them [full_begin, full_end) that see all of them. With
+// chunks the bounds are searched, since rows of lo and hi never decrease; without, they are the mask solved for the row.
+struct RowRange {
+  int32_t begin, end;
+  int32_t full_begin, full_end;
+};
+
+// First row in [0, seqlen_q] from which on hi(row) > key.
 PA_DEVICE int32_t first_row_reaching(const Visibility& v, int32_t key) {
-  int32_t lo = 0, hi = v.seqlen_q();
-  while (lo < hi) {
-    const int32_t mid = lo + (hi - lo) / 2;
-    if (v.keys(mid).hi > key) {
-      hi = mid;
-    } else {
-      lo = mid + 1;
-    }
-  }
-  return lo;
+  if (!v.has_chunks()) return v.window_right() < 0 ? 0 : clamp(key - v.offset() - v.window_right(), 0, v.seqlen_q());
+  return v.first_row([&](KeyRange keys) { return keys.hi > key; });
 }
 
-// First query row in [0, seqlen_q] from which on lo(row) >= key: later rows see no key below `key`.
+// First row in [0, seqlen_q] from which on lo(row) >= key, key >= 1.
 PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
-  int32_t lo = 0, hi = v.seqlen_q();
-  while (lo < hi) {
-    const int32_t mid = lo + (hi - lo) / 2;
-    if (v.keys(mid).lo >= key) {
-      hi = mid;
-    } else {
-      lo = mid + 1;
-    }
+  if (!v.has_chunks()) {
+    return v.window_left() < 0 ? v.seqlen_q() : clamp(key - v.offset() + v.window_left(), 0, v.seqlen_q());
   }
-  return lo;
+  return v.first_row([&](KeyRange keys) { return keys.lo >= key; });
+}
+
+PA_DEVICE RowRange query_rows(const Visibility& v, int32_t key0, int32_t key1) {
+  return RowRange{first_row_reaching(v, key0), first_row_past(v, key1), first_row_reaching(v, key1 - 1),
+                  first_row_past(v, key0 + 1)};
 }
 
 }  // namespace portattn

@@ -14,10 +14,9 @@ struct WorkTile {
 // `backwards`: the last block of each sequence first, so that under a causal mask the longest work starts first.
 PA_DEVICE bool next_tile(const SeqSide& side, int32_t block_rows, int32_t x, bool backwards, WorkTile& work) {
   if (side.is_thd) {
-    if (x >= *side.plan.num_tiles) return false;
-    const TileRef ref = side.plan.tiles[x];
+    const TileRef ref = side.plan.tiles[x];  // within capacity; read before the count says whether it is one
     work = WorkTile{ref.seq, ref.block};
-    return true;
+    return x < *side.plan.num_tiles;
   }
   const int32_t blocks = static_cast<int32_t>(ceil_div<int64_t>(side.seqlen, block_rows));
   work.seq = x / blocks;

@@ -26,58 +26,30 @@ struct DeltaKernel {
   }
 
  private:
-  // Rows that a team reads at once, so that enough loads are in flight.
-  static constexpr int kRows = kWarpSize == 1 ? 1 : 4;
-
-  // A (token, head) row; `reads` is false for padding, whose o and do are not read, and past the last row.
-  struct Row {
-    bool exists, reads;
-    const T *o, *d_o;
-    float* delta;
-
-    PA_DEVICE Row(const AttnParams& p, const BlockTokens& tokens, int r, int rows) : exists(r < rows) {
-      const int t = exists ? r / p.num_heads_q : 0, head = exists ? r % p.num_heads_q : 0;
-      reads = exists && tokens.seq[t] >= 0;
-      o = tokens.row[t].template pointer<const T>(p.o, head);
-      d_o = tokens.row[t].template pointer<const T>(p.d_o, head);
-      delta = tokens.row[t].template pointer<float>(p.delta, head);
-    }
-  };
-
   static PA_DEVICE void write_delta(const DeltaParams& params, const BlockTokens& tokens, int count, int tid) {
     const AttnParams& p = params.attn;
     constexpr int kVec = Vec16<T>::kSize;
     const RowWalk walk(ceil_div(p.head_dim_v, kVec), tid);
-    const int num_rows = count * p.num_heads_q, stride = walk.step * kRows;
+    const int rows = count * p.num_heads_q;
     // Rounded up, so that all lanes of a warp reach every sum.
-    for (int r = walk.first; r < ceil_div(num_rows, stride) * stride; r += stride) {
-      Acc sums[kRows] = {};
-      for (int d = walk.lane * kVec; d < p.head_dim_v; d += walk.team * kVec) {
-        Vec16<T> x[kRows] = {}, y[kRows] = {};
+    for (int r = walk.first; r < ceil_div(rows, walk.step) * walk.step; r += walk.step) {
+      const int t = r < rows ? r / p.num_heads_q : 0, head = r % p.num_heads_q;
+      const TokenRow& row = tokens.row[t];
+      const int dim = r < rows && tokens.seq[t] >= 0 ? p.head_dim_v : 0;
+      const T* o = row.template pointer<const T>(p.o, head);
+      const T* d_o = row.template pointer<const T>(p.d_o, head);
+      Acc sums[kVec] = {};
+      for (int d = walk.lane * kVec; d < dim; d += walk.team * kVec) {
+        const Vec16<T> x = load_vec(o + d, dim - d, params.wide), y = load_vec(d_o + d, dim - d, params.wide);
         PA_UNROLL
-        for (int i = 0; i < kRows; ++i) {
-          const Row row(p, tokens, r + i * walk.step, num_rows);
-          if (!row.reads) continue;
-          x[i] = load_vec(row.o + d, p.head_dim_v - d, params.wide);
-          y[i] = load_vec(row.d_o + d, p.head_dim_v - d, params.wide);
-        }
-        PA_UNROLL
-        for (int i = 0; i < kRows; ++i) sums[i] += dot(x[i], y[i]);
+        for (int i = 0; i < kVec; ++i) sums[i] += static_cast<Acc>(to_float(x.data[i])) * to_float(y.data[i]);
       }
+      Acc sum = Acc(0);
       PA_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        const Acc sum = walk.team_sum(sums[i]);
-        const Row row(p, tokens, r + i * walk.step, num_rows);
-        if (row.exists && walk.lane == 0) *row.delta = static_cast<float>(sum);
-      }
+      for (int i = 0; i < kVec; ++i) sum += sums[i];
+      sum = walk.team_sum(sum);
+      if (r < rows && walk.lane == 0) *row.template pointer<float>(p.delta, head) = static_cast<float>(sum);
     }
-  }
-
-  static PA_DEVICE Acc dot(const Vec16<T>& x, const Vec16<T>& y) {
-    Acc sum = Acc(0);
-    PA_UNROLL
-    for (int i = 0; i < Vec16<T>::kSize; ++i) sum += static_cast<Acc>(to_float(x.data[i])) * to_float(y.data[i]);
-    return sum;
   }
 
   // Blocks take groups of the scratch in turn; a group is one contiguous piece.

@@ -75,12 +75,4 @@ PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, in
   lock.clear(std::memory_order_release);
 }
 
-// Columns [col, col + 8) of rows `row` and row + 8 of a scratch block, row < 8.
-PA_DEVICE void load_scratch(const float* block, int row, int col, float (&upper)[8], float (&lower)[8]) {
-  for (int i = 0; i < 8; ++i) {
-    upper[i] = block[ScratchLayout::offset(row, col + i)];
-    lower[i] = block[ScratchLayout::offset(row + 8, col + i)];
-  }
-}
-
 }  // namespace portattn::host

@@ -123,17 +123,4 @@ PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, in
   }
 }
 
-// Columns [col, col + 8) of rows `row` and row + 8 of a scratch block, row < 8: 64 contiguous bytes.
-PA_DEVICE void load_scratch(const float* block, int row, int col, float (&upper)[8], float (&lower)[8]) {
-  const float4* from = reinterpret_cast<const float4*>(block + ScratchLayout::offset(row, col));
-  PA_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    const float4 x = from[i];
-    upper[2 * i] = x.x;
-    upper[2 * i + 1] = x.y;
-    lower[2 * i] = x.z;
-    lower[2 * i + 1] = x.w;
-  }
-}
-
 }  // namespace portattn::sm80
