@@ -1,4 +1,4 @@
-"""C++ proofs on the headers that device code uses, compiled here: lane maps, shared memory layouts, Philox."""
+"""C++ proofs on the headers that device code uses: lane maps, shared memory layouts, scalar maths, Philox."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def compile_and_run(name: str, folder: Path) -> str:
 
 def test_lane_maps_and_shared_layouts(tmp_path: Path) -> None:
     compile_and_run("lane_maps_test", tmp_path)
+
+
+def test_scalar_maths(tmp_path: Path) -> None:
+    compile_and_run("math_test", tmp_path)
 
 
 def test_philox_header_and_its_python_replica(tmp_path: Path) -> None:

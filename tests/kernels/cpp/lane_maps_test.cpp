@@ -174,6 +174,30 @@ void prove_swizzle() {
   }
 }
 
+// The scratch of dq: a bijection on 16 rows of any head dim, in which the four elements of a lane are neighbours.
+template <class Layout>
+void prove_scratch(const char* name) {
+  for (int cols = 8; cols <= 256; cols += 8) {
+    std::set<int> offsets;
+    for (int row = 0; row < 16; ++row) {
+      for (int col = 0; col < cols; ++col) offsets.insert(Layout::offset(row, col));
+    }
+    expect(static_cast<int>(offsets.size()) == 16 * cols && *offsets.rbegin() == 16 * cols - 1, name, 16, cols);
+  }
+}
+
+void prove_scratch_is_contiguous() {
+  using Acc = sm80::AccLayout<16, 8>;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int s = 0; s < 2; ++s) {
+      for (int c = 0; c < 2; ++c) {
+        const int offset = sm80::ScratchLayout::offset(Acc::row(lane, s), Acc::col(lane, c));
+        expect(offset == lane * 4 + Acc::index(s, c), "contiguous scratch", lane, s);
+      }
+    }
+  }
+}
+
 template <int M, int N>
 void prove_accumulators() {
   prove_accumulator<host::AccLayout, M, N>(1, "host AccLayout");
@@ -193,6 +217,9 @@ int main() {
   prove_mma();
   prove_accumulator_is_operand();
   prove_ldmatrix();
+  prove_scratch<host::ScratchLayout>("host ScratchLayout");
+  prove_scratch<sm80::ScratchLayout>("sm80 ScratchLayout");
+  prove_scratch_is_contiguous();
   prove_swizzle<uint16_t, 16>();
   prove_swizzle<uint16_t, 32>();
   prove_swizzle<uint16_t, 64>();
