@@ -88,12 +88,8 @@ PA_DEVICE BlockRange key_blocks(const Visibility& v, int32_t row0, int32_t rows,
   return r;
 }
 
-// Queries [begin, end) that may see a key of [key0, key1), and of them [full_begin, full_end) that see all of them. With
-// chunks the bounds are searched, since rows of lo and hi never decrease; without, they are the mask solved for the row.
-struct RowRange {
-  int32_t begin, end;
-  int32_t full_begin, full_end;
-};
+// Bounds on queries, for blocks that own keys. With chunks they are searched, since lo and hi never decrease; without,
+// they are the mask solved for the row.
 
 // First row in [0, seqlen_q] from which on hi(row) > key.
 PA_DEVICE int32_t first_row_reaching(const Visibility& v, int32_t key) {
@@ -107,11 +103,6 @@ PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
     return v.window_left() < 0 ? v.seqlen_q() : clamp(key - v.offset() + v.window_left(), 0, v.seqlen_q());
   }
   return v.first_row([&](KeyRange keys) { return keys.lo >= key; });
-}
-
-PA_DEVICE RowRange query_rows(const Visibility& v, int32_t key0, int32_t key1) {
-  return RowRange{first_row_reaching(v, key0), first_row_past(v, key1), first_row_reaching(v, key1 - 1),
-                  first_row_past(v, key0 + 1)};
 }
 
 }  // namespace portattn

@@ -24,30 +24,24 @@ struct FmhaBwd {
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& ctx) const {
     WorkTile work;
     if (!next_tile(p.kv_side, Problem::kBlockKv, ctx.x, false, work)) return;
-    const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, work.seq), q_rows = seq_rows(p.q_side, p.batch, work.seq);
+    const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, work.seq);
     const TileRows rows(kv_rows, work.block, Problem::kBlockKv);
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    const int32_t group = p.num_heads_q / p.num_heads_kv;
-    const Pipeline pipeline(p, shared.tile, shared.heads(), ctx.smem, ctx.tid);
-    pipeline.load_kv(row_pointer<const T>(p.k, work.seq, kv_rows, rows.first, ctx.y),
-                     row_pointer<const T>(p.v, work.seq, kv_rows, rows.first, ctx.y), rows.valid);
-    if (ctx.tid == 0) {
-      new (&shared.tile) BwdTile(make_tile(p, work.seq, q_rows, kv_rows, rows));
-      shared.kv_rows = kv_rows;
-      shared.rows = rows;
-      pipeline.describe_head(ctx.y * group, 0);
-    }
-    block_sync();  // thread 0 has described the tile and its first head; all read them from here on
+    if (ctx.tid == 0) new (&shared.tile) BwdTile(make_tile(p, work.seq, rows));
+    if (ctx.tid == 0) shared.kv_rows = kv_rows, shared.rows = rows;
+    block_sync();  // thread 0 has described the tile; all read it from here on
 
     typename Problem::DkTile dk;
     typename Problem::DvTile dv;
-    pipeline.run(ctx.y * group, group, dk, dv);
+    const int32_t group = p.num_heads_q / p.num_heads_kv;
+    BwdGeneric<Problem>(p, shared.tile, shared.heads(), ctx.smem, ctx.tid)
+        .run(row_pointer<const T>(p.k, work.seq, kv_rows, rows.first, ctx.y),
+             row_pointer<const T>(p.v, work.seq, kv_rows, rows.first, ctx.y), ctx.y * group, group, dk, dv);
     store(p, shared, ctx, dk, dv);
   }
 
  private:
   using Head = BwdHead<T, Problem::kExtras>;
-  using Pipeline = BwdGeneric<Problem>;
   struct Shared {
     BwdTile tile;
     SeqRows kv_rows;
@@ -56,17 +50,17 @@ struct FmhaBwd {
     PA_DEVICE Head (&heads())[2] { return reinterpret_cast<Head(&)[2]>(head_storage); }
   };
 
-  static PA_DEVICE BwdTile make_tile(const AttnParams& p, int32_t seq, const SeqRows& q_rows, const SeqRows& kv_rows,
-                                     const TileRows& rows) {
-    const Visibility visible(p, q_rows.len, kv_rows.len);
-    BwdTile tile{q_rows, visible, rows.first, 0, 0, 0, 0, seq};
+  static PA_DEVICE BwdTile make_tile(const AttnParams& p, int32_t seq, const TileRows& rows) {
+    const SeqRows q_rows = seq_rows(p.q_side, p.batch, seq);
+    const Visibility visible(p, q_rows.len, seq_rows(p.kv_side, p.batch, seq).len);
+    BwdTile tile{q_rows, visible, rows.first, rows.valid, 0, 0, 0, 0, seq};
     if (rows.valid == 0) return tile;
-    const RowRange range = query_rows(visible, rows.first, rows.first + rows.valid);
-    tile.m_begin = range.begin / Problem::kBlockQ;
-    tile.m_end = ceil_div(range.end, Problem::kBlockQ);
+    const int32_t key_end = rows.first + rows.valid;
+    tile.m_begin = first_row_reaching(visible, rows.first) / Problem::kBlockQ;
+    tile.m_end = ceil_div(first_row_past(visible, key_end), Problem::kBlockQ);
     if (rows.valid == Problem::kBlockKv) {
-      tile.full_rows_begin = range.full_begin;
-      tile.full_rows_end = range.full_end;
+      tile.full_rows_begin = first_row_reaching(visible, key_end - 1);
+      tile.full_rows_end = first_row_past(visible, rows.first + 1);
     }
     return tile;
   }

@@ -86,8 +86,10 @@ struct FragmentReader {
   }
 };
 
-// K steps unrolled together. More would let the compiler read fragments so far ahead that accumulators spill.
-constexpr int kUnrolledSteps = 4;
+// K steps unrolled together. With many accumulators, more would let the compiler read fragments so far ahead that some
+// of them spill; with few, fewer cost 2 to 4 % (hd128 backward on an H200).
+template <class Acc>
+constexpr int kUnrolledSteps = sizeof(Acc::data) >= 64 * 4 ? 4 : 8;
 
 // acc += A . B with A fragments from read_a(k step, 16-row block, out) and B fragments, two n8 blocks at a time, from
 // read_b(k step, 16-column block, out).
@@ -144,7 +146,7 @@ PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
     FragmentReader<B, LdmatrixB, false, 0> rb(b, b_row, 0, lane);
-    mma_fragments<T, A::kCols, kUnrolledSteps>(
+    mma_fragments<T, A::kCols, kUnrolledSteps<Acc>>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, n * 16, k * 16); });
   } else {
@@ -162,7 +164,7 @@ PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixA, false, 0> ra(a, a_row, 0, lane);
     FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, A::kCols, kUnrolledSteps>(
+    mma_fragments<T, A::kCols, kUnrolledSteps<Acc>>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, m * 16, k * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {
@@ -180,7 +182,7 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
   if constexpr (kUsesTensorCores<T>) {
     FragmentReader<A, LdmatrixTransA, true, Acc::kM> ra(a, 0, a_col, lane);
     FragmentReader<B, LdmatrixTransB, true, Acc::kN> rb(b, 0, b_col, lane);
-    mma_fragments<T, A::kRows, kUnrolledSteps>(
+    mma_fragments<T, A::kRows, kUnrolledSteps<Acc>>(
         acc, [&](int k, int m, uint32_t(&out)[4]) { ra.read(out, k * 16, m * 16); },
         [&](int k, int n, uint32_t(&out)[4]) { rb.read(out, k * 16, n * 16); });
   } else {

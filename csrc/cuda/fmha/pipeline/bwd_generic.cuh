@@ -20,6 +20,7 @@ struct BwdTile {
   SeqRows q_rows;
   Visibility visible;
   int32_t col0;          // first key in the sequence
+  int32_t cols;          // valid keys, >= 1
   int32_t m_begin, m_end;    // query tiles that see any of them
   int32_t full_rows_begin, full_rows_end;  // rows in this range see all of them
   int32_t seq;
@@ -50,36 +51,16 @@ class BwdGeneric {
         warp_(tid / Arch::kWarpSize), k_(smem), v_(smem + Problem::kOffsetV), p_tile_(smem + Problem::kOffsetP),
         ds_(smem + Problem::kOffsetDs) {}
 
-  // Starts the loads of the key tile, `rows` of which are valid; needs nothing that is shared.
-  PA_DEVICE void load_kv(const T* k, const T* v, int32_t rows) const {
-    load_tile_async<Problem::kThreads>(k_, k, p_.k.token_stride, rows, p_.head_dim_qk, tid_);
-    load_tile_async<Problem::kThreads>(v_, v, p_.v.token_stride, rows, p_.head_dim_v, tid_);
-    copy_commit();
-  }
-
-  // Describes a query head in one of the two slots; one thread does it.
-  PA_DEVICE void describe_head(int32_t head, int32_t slot) const {
-    const SeqRows& rows = tile_.q_rows;
-    new (&heads_[slot]) Head{row_pointer<const T>(p_.q, tile_.seq, rows, 0, head),
-                             row_pointer<const T>(p_.d_o, tile_.seq, rows, 0, head),
-                             row_pointer<const float>(p_.lse, tile_.seq, rows, 0, head),
-                             row_pointer<const float>(p_.delta, tile_.seq, rows, 0, head),
-                             p_.dq_accum.data == nullptr ? nullptr : dq_scratch(p_, tile_.seq, rows, head),
-                             Score<T, Problem::kExtras>(p_, tile_.seq, head, tile_.visible.offset()),
-                             make_dropout(p_, tile_.seq, head)};
-  }
-
-  // Accumulates dk and dv over `num_heads` query heads from `head0` on, which slot 0 describes already; leaves the tiles
-  // in shared memory free to use.
-  PA_DEVICE void run(int32_t head0, int32_t num_heads, typename Problem::DkTile& dk,
+  // Accumulates dk and dv over `num_heads` query heads from `head0` on; leaves the tiles in shared memory free to use.
+  PA_DEVICE void run(const T* k, const T* v, int32_t head0, int32_t num_heads, typename Problem::DkTile& dk,
                      typename Problem::DvTile& dv) const {
     dk.fill(Acc(0));
     dv.fill(Acc(0));
-    if (tile_.m_begin >= tile_.m_end) {
-      copy_wait<0>();
-      block_sync();  // k and v have landed: dk and dv are staged there
-      return;
-    }
+    if (tile_.m_begin >= tile_.m_end) return;
+    describe_head(head0, 0);
+    block_sync();  // the first head is described
+    load_tile_async<Problem::kThreads>(k_, k, p_.k.token_stride, tile_.cols, p_.head_dim_qk, tid_);
+    load_tile_async<Problem::kThreads>(v_, v, p_.v.token_stride, tile_.cols, p_.head_dim_v, tid_);
     load_stage(heads_[0], tile_.m_begin, 0);
     int32_t head = 0, m = tile_.m_begin, stage = 0;
 #pragma unroll 1
@@ -89,7 +70,7 @@ class BwdGeneric {
       const int32_t next_head = head + head_ends, next_m = head_ends ? tile_.m_begin : m + 1;
       copy_wait<0>();
       block_sync();  // this stage has arrived for all; all are done with p, ds and the other stage
-      if (head_ends && !last && tid_ == 0) describe_head(head0 + next_head, next_head % 2);
+      if (head_ends && !last) describe_head(head0 + next_head, next_head % 2);
       make_p_and_ds(heads_[head % 2], m, stage);
       block_sync();  // p and ds are complete; the next head is described
       if (Problem::kStages == 2 && !last) load_stage(heads_[next_head % 2], next_m, stage ^ 1);
@@ -118,6 +99,18 @@ class BwdGeneric {
   };
   PA_DEVICE Stage stage_at(int32_t stage) const {
     return Stage(smem_ + Problem::kOffsetStages + stage * Problem::kStageBytes);
+  }
+
+  PA_DEVICE void describe_head(int32_t head, int32_t slot) const {
+    if (tid_ != 0) return;
+    const SeqRows& rows = tile_.q_rows;
+    new (&heads_[slot]) Head{row_pointer<const T>(p_.q, tile_.seq, rows, 0, head),
+                             row_pointer<const T>(p_.d_o, tile_.seq, rows, 0, head),
+                             row_pointer<const float>(p_.lse, tile_.seq, rows, 0, head),
+                             row_pointer<const float>(p_.delta, tile_.seq, rows, 0, head),
+                             p_.dq_accum.data == nullptr ? nullptr : dq_scratch(p_, tile_.seq, rows, head),
+                             Score<T, Problem::kExtras>(p_, tile_.seq, head, tile_.visible.offset()),
+                             make_dropout(p_, tile_.seq, head)};
   }
 
   PA_DEVICE void load_stage(const Head& head, int32_t m, int32_t stage) const {
