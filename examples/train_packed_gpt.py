@@ -53,7 +53,7 @@ def gpu_preset(device: torch.device) -> Preset:
     activation_bytes_per_token = 52 * model.width * model.num_layers
     free_bytes, _ = torch.cuda.mem_get_info(device)
     batch_size = int(0.6 * free_bytes / (activation_bytes_per_token * max_len))
-    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=4e-4, dtype=torch.bfloat16)
+    return Preset(model, max_len, min(max(batch_size, 2), 64), steps=150, learning_rate=1.5e-4, dtype=torch.bfloat16)
 
 
 def parse_arguments() -> argparse.Namespace:
