@@ -7,6 +7,11 @@ import pytest
 LEVELS = ("L0", "L1", "L2", "L3")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here and not in tests/dispatch: pytest reads options from the conftest files of its arguments only.
+    parser.addoption("--update-dispatch", action="store_true", help="write golden.txt and docs/support_matrix.md anew")
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
