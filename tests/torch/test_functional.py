@@ -240,3 +240,12 @@ def test_lse_shapes_and_no_gradient_through_it() -> None:
         assert lse.shape == (2, 4, 5)
         assert lse.dtype == torch.float32
         assert not lse.requires_grad
+
+
+def test_fake_tensors_give_shapes_without_running() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        q, k = torch.empty(2, 5, 4, 32), torch.empty(2, 7, 2, 32)
+        out, lse = dot_product_attention(q, k, torch.empty(2, 7, 2, 64), return_lse=True)
+    assert out.shape == (2, 5, 4, 64) and lse.shape == (2, 4, 5)

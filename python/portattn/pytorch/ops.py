@@ -71,6 +71,11 @@ def _fused_attn_fwd_fake(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *res
     return out, q.new_empty(_lse_shape(q, attrs) if with_lse else (0,), dtype=torch.float32)
 
 
+@torch.library.register_fake("portattn::fused_attn_fallback_reason")
+def _fused_attn_fallback_reason_fake(*problem: Any) -> str:
+    return ""  # nothing runs on fake tensors, so there is no fallback to tell of
+
+
 @torch.library.register_fake("portattn::fused_attn_bwd")
 def _fused_attn_bwd_fake(
     d_o: torch.Tensor,
