@@ -16,16 +16,16 @@ namespace portattn {
 constexpr int32_t kPluginAbi = 1;
 
 struct DeviceInfo {
-  char name[64];       // "NVIDIA H200", "x86-64 avx512"
-  int32_t arch;        // 900 for sm_90, 942 for gfx942, 0 for the host
+  char name[64];  // "NVIDIA H200", "x86-64 avx512"
+  int32_t arch;   // 900 for sm_90, 942 for gfx942, 0 for the host
   int32_t num_multiprocessors;
 };
 
 struct Plugin {
   int32_t abi;
-  const char* target;           // "host", "cuda", "hip"
-  const char* built_archs;      // "sm80 sm90", "avx512"
-  int32_t (*num_devices)();     // 0 when the runtime finds none
+  const char* target;        // "host", "cuda", "hip"
+  const char* built_archs;   // "sm80 sm90", "avx512"
+  int32_t (*num_devices)();  // 0 when the runtime finds none
   // All functions below return 0 or the vendor runtime's error code; error_text explains one.
   int (*device_info)(int32_t device, DeviceInfo* info);
   // Makes `device` current on the calling thread and returns the one that was; does nothing when they are equal.

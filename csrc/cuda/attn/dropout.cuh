@@ -15,7 +15,7 @@ class KeepMask {
   using Acc = typename Tile::Value;
 
   PA_DEVICE void draw(const Dropout& dropout, int lane, int32_t row0, int32_t col0) {
-    lane = opaque(lane);
+    lane = opaque(lane);  // or the counters of all draws would be kept in registers across tiles
     PA_UNROLL
     for (int i = 0; i < kWords; ++i) words_[i] = 0;
     // A tile of whole strips starts at a multiple of 32 columns, a smaller one at a multiple of its own width.

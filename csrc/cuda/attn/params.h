@@ -69,9 +69,9 @@ struct TileRef {
 
 // The device-side plan of one thd side (queries or keys); all null for bshd, sbhd and bhsd.
 struct SidePlan {
-  const SeqSpan* spans = nullptr;     // [batch + 1]
-  const TileRef* tiles = nullptr;     // [tile_capacity]
-  const int32_t* num_tiles = nullptr; // [1], <= tile_capacity
+  const SeqSpan* spans = nullptr;      // [batch + 1]
+  const TileRef* tiles = nullptr;      // [tile_capacity]
+  const int32_t* num_tiles = nullptr;  // [1], <= tile_capacity
 };
 
 // The sequences of one side (queries or keys).
@@ -82,10 +82,10 @@ struct SeqSide {
   SidePlan plan;                        // thd only
 };
 
-// Float workspace in which key tiles add up dq: [groups, h, kRows * d_qk], a group being kRows consecutive query rows of
-// one sequence. The order inside a block of kRows x d_qk is the arch's (ScratchLayout in arch/*/layout.cuh), such that a
-// warp's atomic adds are contiguous. Groups of different sequences never coincide: at most kRows - 1 rows a sequence are
-// wasted.
+// Float workspace in which key tiles add up dq: [groups, h, kRows * d_qk], a group being kRows consecutive query rows
+// of one sequence. The order inside a block of kRows x d_qk is the arch's (ScratchLayout in arch/*/layout.cuh), such
+// that a warp's atomic adds are contiguous. Groups of different sequences never coincide: at most kRows - 1 rows a
+// sequence are wasted.
 struct DqScratch {
   static constexpr int32_t kRows = 16;
   float* data = nullptr;
@@ -105,8 +105,8 @@ struct AttnParams {
   TensorView lse;  // float; head_dim 1: element (b, token, h)
   // -- backward --------------------------------------------------------------------------------------------
   TensorView d_o, dq, dk, dv;
-  TensorView delta;      // float, workspace: rowsum(do * o), strides as lse
-  DqScratch dq_accum;    // data null when dq is written directly
+  TensorView delta;    // float, workspace: rowsum(do * o), strides as lse
+  DqScratch dq_accum;  // data null when dq is written directly
   // -- sequences -------------------------------------------------------------------------------------------
   int32_t batch = 0;
   SeqSide q_side, kv_side;
@@ -126,14 +126,14 @@ struct AttnParams {
   float attn_scale = 1.f;
   float softcap = 0.f;  // 0 off
   BiasKind bias_kind = BiasKind::kNone;
-  ScoreView bias;   // of q's dtype
-  ScoreView dbias;  // null unless its gradient is wanted
-  int32_t bias_shape[4] = {0, 0, 0, 0};      // [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV], of bias and dbias
-  const float* alibi_slopes = nullptr;       // [h] or [b, h]
+  ScoreView bias;                        // of q's dtype
+  ScoreView dbias;                       // null unless its gradient is wanted
+  int32_t bias_shape[4] = {0, 0, 0, 0};  // [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV], of bias and dbias
+  const float* alibi_slopes = nullptr;   // [h] or [b, h]
   int64_t alibi_batch_stride = 0;
-  bool has_sink = false;                     // off-by-one: sink 0 (softmax_offset null); learnable: softmax_offset[h]
+  bool has_sink = false;  // off-by-one: sink 0 (softmax_offset null); learnable: softmax_offset[h]
   const float* softmax_offset = nullptr;
-  float* d_softmax_offset = nullptr;         // [h]
+  float* d_softmax_offset = nullptr;  // [h]
   // -- dropout: see device/philox.cuh -----------------------------------------------------------------------
   float dropout = 0.f;                  // 0 off
   const uint64_t* rng_state = nullptr;  // {seed, offset}

@@ -1,7 +1,7 @@
 // From q.k to scores: scale, bias, ALiBi, softcap, element mask; and back, for the backward.
 //
-// Scores leave in units of log 2 so that softmax is exp2. Without extras (has_extras(params) is false) raw products stay
-// as they are, and exp_scale() carries scale * log2(e) into the exponent's multiply-add.
+// Scores leave in units of log 2 so that softmax is exp2. Without extras (has_extras(params) is false) raw products
+// stay as they are, and exp_scale() carries scale * log2(e) into the exponent's multiply-add.
 #pragma once
 
 #include "attn/params.h"
@@ -65,7 +65,7 @@ class Score {
   struct WithExtras {
     BiasKind kind;
     Acc softcap, slope;
-    int32_t offset;  // of the diagonal, for ALiBi
+    int32_t offset;        // of the diagonal, for ALiBi
     ScoreView bias, mask;  // of this batch entry and head
     int32_t bias_rows, bias_cols;
   };
@@ -124,7 +124,8 @@ class Score {
     const uint8_t* mask = static_cast<const uint8_t*>(extras_.mask.data);
     for_each(s, lane, [&](Acc& x, int, int r, int c) {
       const int32_t i = row0 + r, j = col0 + c;
-      if (i < rows && j < cols && mask[i * extras_.mask.row_stride + j * extras_.mask.col_stride] != 0) x = neg_inf<Acc>();
+      if (i < rows && j < cols && mask[i * extras_.mask.row_stride + j * extras_.mask.col_stride] != 0)
+        x = neg_inf<Acc>();
     });
   }
 

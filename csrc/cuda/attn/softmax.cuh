@@ -1,8 +1,8 @@
 // Online softmax in base 2 (Milakov and Gimelshein, "Online normalizer calculation for softmax",
 // https://arxiv.org/abs/1805.02867; as used by FlashAttention, https://arxiv.org/abs/2205.14135).
-// For each row: m reference score, l running sum of exp2(scale * (s - m)). The reference follows the running maximum only
-// when that has grown by more than kSlack: rescaling o is then rare, and as o, l and lse share one reference nothing is
-// lost (after FlashAttention-4, https://github.com/Dao-AILab/flash-attention).
+// For each row: m reference score, l running sum of exp2(scale * (s - m)). The reference follows the running maximum
+// only when that has grown by more than kSlack: rescaling o is then rare, and as o, l and lse share one reference
+// nothing is lost (after FlashAttention-4, https://github.com/Dao-AILab/flash-attention).
 #pragma once
 
 #include "device/math.cuh"

@@ -20,8 +20,7 @@ struct TokenRow {
 
   template <class T>
   PA_DEVICE T* pointer(const TensorView& view, int32_t head) const {
-    return static_cast<T*>(view.data) + batch * view.batch_stride + token * view.token_stride +
-           head * view.head_stride;
+    return static_cast<T*>(view.data) + batch * view.batch_stride + token * view.token_stride + head * view.head_stride;
   }
 
   // The sequence that the token belongs to, -1 for padding.

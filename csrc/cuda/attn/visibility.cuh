@@ -1,5 +1,6 @@
 // Which keys a query sees. Causal, window, chunk and padding masks, alone or together, leave one interval
-// [lo(i), hi(i)) of keys to query i, with lo and hi nondecreasing in i; tiles, loops and element masks follow from that.
+// [lo(i), hi(i)) of keys to query i, with lo and hi nondecreasing in i; tiles, loops and element masks follow from
+// that.
 //
 //   diagonal d = i + offset,  offset = seqlen_kv - seqlen_q (bottom right) or 0
 //   causal     j <= d

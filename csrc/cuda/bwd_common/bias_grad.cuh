@@ -33,10 +33,10 @@ struct BiasGradKernel {
 
   // A tile of dbias and what is added into it.
   struct Place {
-    int32_t q0, kv0;              // corner
-    int32_t seq_begin, seq_end;   // sequences and heads that share the tile
+    int32_t q0, kv0;             // corner
+    int32_t seq_begin, seq_end;  // sequences and heads that share the tile
     int32_t head_begin, head_end;
-    bool one_row;                 // query blocks share it, too
+    bool one_row;  // query blocks share it, too
     PA_DEVICE Place(const Params& params, int32_t x) {
       const AttnParams& p = params.attn;
       const int32_t tile = x % (params.blocks_q * params.blocks_kv), entry = x / (params.blocks_q * params.blocks_kv);

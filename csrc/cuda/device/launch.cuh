@@ -18,11 +18,11 @@
 namespace portattn {
 
 struct BlockCtx {
-  int32_t x;     // block index, up to 2^31 - 1
-  int32_t y;     // block index, up to 65535
+  int32_t x;  // block index, up to 2^31 - 1
+  int32_t y;  // block index, up to 65535
   int32_t grid_x;
-  int32_t tid;   // thread in the block
-  char* smem;    // dynamic shared memory, 1024-byte aligned
+  int32_t tid;  // thread in the block
+  char* smem;   // dynamic shared memory, 1024-byte aligned
 };
 
 struct Grid {

@@ -3,7 +3,8 @@
 //
 // One call gives 8 decisions of 16 bits, so that P(drop) is a multiple of 1/65536 and every backend, target and tile
 // shape drops the very same elements. Element (batch, head, i, j) takes
-//   counter = {i, (j / 32) * 4 + (j / 2) % 4, batch * num_heads + head, offset}, key = seed, bits = word (j / 8) % 4, half j % 2:
+//   counter = {i, (j / 32) * 4 + (j / 2) % 4, batch * num_heads + head, offset}, key = seed, bits = word (j / 8) % 4,
+//   half j % 2:
 // the eight elements of one call are those that one lane holds in a 32-column strip of a 16x8 (mma.sync) accumulator,
 // and half of those of a 32x32 (MFMA) one.
 #pragma once
@@ -18,7 +19,7 @@ struct Philox4 {
 
 PA_HOST_DEVICE Philox4 philox(Philox4 counter, uint32_t key0, uint32_t key1) {
   PA_NO_UNROLL  // ten rounds of every draw of a tile would be a lot of code and of registers
-  for (int round = 0; round < 10; ++round) {
+      for (int round = 0; round < 10; ++round) {
     uint32_t hi0 = mul_high(0xD2511F53u, counter.word[0]), lo0 = 0xD2511F53u * counter.word[0];
     uint32_t hi1 = mul_high(0xCD9E8D57u, counter.word[2]), lo1 = 0xCD9E8D57u * counter.word[2];
     counter = Philox4{{hi1 ^ counter.word[1] ^ key0, lo1, hi0 ^ counter.word[3] ^ key1, lo0}};

@@ -49,23 +49,24 @@ struct FmhaBwdDq {
     T* dq;
   };
 
-  static PA_DEVICE DqTile<T, Problem::kExtras> make_tile(const AttnParams& p, int32_t seq, int32_t head, const SeqRows& q_rows,
-                                       const TileRows& rows) {
+  static PA_DEVICE DqTile<T, Problem::kExtras> make_tile(const AttnParams& p, int32_t seq, int32_t head,
+                                                         const SeqRows& q_rows, const TileRows& rows) {
     const int32_t head_kv = head / (p.num_heads_q / p.num_heads_kv);
     const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, seq);
     const Visibility visible(p, q_rows.len, kv_rows.len);
-    return DqTile<T, Problem::kExtras>{row_pointer<const T>(p.q, seq, q_rows, rows.first, head),
-                     row_pointer<const T>(p.d_o, seq, q_rows, rows.first, head),
-                     row_pointer<const T>(p.k, seq, kv_rows, 0, head_kv),
-                     row_pointer<const T>(p.v, seq, kv_rows, 0, head_kv),
-                     row_pointer<const float>(p.lse, seq, q_rows, 0, head),
-                     row_pointer<const float>(p.delta, seq, q_rows, 0, head),
-                     rows.first,
-                     rows.valid,
-                     rows.valid > 0 ? key_blocks(visible, rows.first, rows.valid, Problem::kBlockKv) : BlockRange{},
-                     visible,
-                     Score<T, Problem::kExtras>(p, seq, head, visible.offset()),
-                     make_dropout(p, seq, head)};
+    return DqTile<T, Problem::kExtras>{
+        row_pointer<const T>(p.q, seq, q_rows, rows.first, head),
+        row_pointer<const T>(p.d_o, seq, q_rows, rows.first, head),
+        row_pointer<const T>(p.k, seq, kv_rows, 0, head_kv),
+        row_pointer<const T>(p.v, seq, kv_rows, 0, head_kv),
+        row_pointer<const float>(p.lse, seq, q_rows, 0, head),
+        row_pointer<const float>(p.delta, seq, q_rows, 0, head),
+        rows.first,
+        rows.valid,
+        rows.valid > 0 ? key_blocks(visible, rows.first, rows.valid, Problem::kBlockKv) : BlockRange{},
+        visible,
+        Score<T, Problem::kExtras>(p, seq, head, visible.offset()),
+        make_dropout(p, seq, head)};
   }
 
  public:

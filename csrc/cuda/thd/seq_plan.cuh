@@ -66,8 +66,8 @@ struct SeqPlanKernel {
   }
 
   // Writes and returns the span of one slot; {0, 0, 0} beyond the last.
-  static PA_DEVICE SeqSpan place_span(const SidePlanRequest& side, int32_t batch, int64_t slot, Shared& shared,
-                                      int tid, int32_t* end_before) {
+  static PA_DEVICE SeqSpan place_span(const SidePlanRequest& side, int32_t batch, int64_t slot, Shared& shared, int tid,
+                                      int32_t* end_before) {
     const ClaimedSpans claimed(side);
     const int64_t seq = slot - 1;
     const auto larger = [](int32_t a, int32_t b) { return max_of(a, b); };

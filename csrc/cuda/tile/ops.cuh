@@ -4,8 +4,8 @@
 //   mma_tn  acc[M, N] += A[K, M]^T . B[K, N]      (dv: p^T . do)
 //   mma_rn  acc[M, N] += P[M, K] . B[K, N]        (o: p . v, with p an accumulator tile of this very warp; an arch
 //                                                   that cannot feed it from registers passes it through `staging`)
-// and store_acc(smem, acc, row, col, lane) rounds acc into a shared tile. a_row, b_row and *_col are the warp's corner in
-// the shared tiles. Each arch supplies them (tile/arch_select.cuh), with the copies.
+// and store_acc(smem, acc, row, col, lane) rounds acc into a shared tile. a_row, b_row and *_col are the warp's corner
+// in the shared tiles. Each arch supplies them (tile/arch_select.cuh), with the copies.
 #pragma once
 
 #include "device/sync.cuh"

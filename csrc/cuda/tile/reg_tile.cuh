@@ -1,9 +1,10 @@
 // AccTile: an M x N tile of accumulators spread over the lanes of one warp.
 //
 // Every layout is a product: a lane holds kRowSlots rows times kColSlots columns, row(lane, s) depends on the row slot
-// only and col(lane, c) = col(lane, 0) + col(0, c) on the column slot only. That holds for mma.sync (2 rows per 16), for MFMA with swapped
-// operands (one query a lane) and for the host (one lane holds everything), and it is all that masks, softmax and
-// epilogues need to know. Layouts are constexpr functions of (lane, slot), proven on the CPU for every arch.
+// only and col(lane, c) = col(lane, 0) + col(0, c) on the column slot only. That holds for mma.sync (2 rows per 16),
+// for MFMA with swapped operands (one query a lane) and for the host (one lane holds everything), and it is all that
+// masks, softmax and epilogues need to know. Layouts are constexpr functions of (lane, slot), proven on the CPU for
+// every arch.
 #pragma once
 
 #include "device/math.cuh"

@@ -7,8 +7,8 @@ namespace portattn {
 
 template <class T, int Rows, int Cols>
 struct SmemTile {
-  using Source = T;                               // type in global memory
-  using Element = typename Arch::SmemType<T>;     // type in the tile
+  using Source = T;                            // type in global memory
+  using Element = typename Arch::SmemType<T>;  // type in the tile
   using Layout = typename Arch::SmemLayout<Element, Cols>;
   static constexpr int kRows = Rows;
   static constexpr int kCols = Cols;

@@ -130,12 +130,14 @@ struct UnfusedBwdDkv {
     T *dk, *dv;              // first row and column of the tile
     PA_DEVICE Shared(const UnfusedParams& params, const UnfusedBlock& at, const WorkTile& work, const SeqRows& q,
                      const SeqRows& kv)
-        : head(params.attn, work.seq, at.head * group(params.attn), q, kv), q_rows(q), kv_rows(kv),
-          rows(kv, work.block, kUnfusedBlockKv), seq(work.seq), first_head(at.head * group(params.attn)),
+        : head(params.attn, work.seq, at.head * group(params.attn), q, kv),
+          q_rows(q),
+          kv_rows(kv),
+          rows(kv, work.block, kUnfusedBlockKv),
+          seq(work.seq),
+          first_head(at.head * group(params.attn)),
           q_begin(first_row_reaching(head.visible, rows.first) / kUnfusedBlockQ),
-          q_end(rows.valid > 0
-                    ? ceil_div(first_row_past(head.visible, rows.first + rows.valid), kUnfusedBlockQ)
-                    : 0),
+          q_end(rows.valid > 0 ? ceil_div(first_row_past(head.visible, rows.first + rows.valid), kUnfusedBlockQ) : 0),
           dk(row_pointer<T>(params.attn.dk, work.seq, kv, rows.first, at.head) + at.chunk * kChunk),
           dv(row_pointer<T>(params.attn.dv, work.seq, kv, rows.first, at.head) + at.chunk * kChunk) {}
   };
@@ -148,8 +150,8 @@ struct UnfusedBwdDkv {
     if (!next_tile(p.kv_side, kUnfusedBlockKv, at.tile, false, work)) return;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + kTileBytes);
     if (ctx.tid == 0) {
-      new (&shared) Shared(params, at, work, seq_rows(p.q_side, p.batch, work.seq),
-                           seq_rows(p.kv_side, p.batch, work.seq));
+      new (&shared)
+          Shared(params, at, work, seq_rows(p.q_side, p.batch, work.seq), seq_rows(p.kv_side, p.batch, work.seq));
     }
     block_sync();  // thread 0 has described the tile; all read it from here on
 
@@ -223,8 +225,8 @@ template <class T>
 int run_unfused_bwd(const AttnParams& p, void* stream) {
   const bool wide = score_grad_has_wide_rows<T>(p) && has_wide_rows(p.dq, p.head_dim_qk, sizeof(T)) &&
                     has_wide_rows(p.dk, p.head_dim_qk, sizeof(T)) && has_wide_rows(p.dv, p.head_dim_v, sizeof(T));
-  const int status = launch_unfused<UnfusedBwdDq<T>>(p, p.q_side, kUnfusedBlockQ, p.num_heads_q, p.head_dim_qk, wide,
-                                                     stream);
+  const int status =
+      launch_unfused<UnfusedBwdDq<T>>(p, p.q_side, kUnfusedBlockQ, p.num_heads_q, p.head_dim_qk, wide, stream);
   if (status != 0) return status;
   return launch_unfused<UnfusedBwdDkv<T>>(p, p.kv_side, kUnfusedBlockKv, p.num_heads_kv,
                                           max_of(p.head_dim_qk, p.head_dim_v), wide, stream);

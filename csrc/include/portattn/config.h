@@ -18,25 +18,25 @@ typedef struct NVTEFusedAttnConfigImpl* NVTEFusedAttnConfig;
 /* Attribute, type, default, meaning. "required" attributes have no default. */
 typedef enum NVTEFusedAttnAttr NVTE_AS_INT {
   /* -- what is computed -------------------------------------------------------------------------------- */
-  NVTE_ATTR_DTYPE = 0,           /* NVTEDType, required: dtype of q, k, v, o and their gradients */
-  NVTE_ATTR_Q_FORMAT = 1,        /* NVTE_QKV_Format, default BSHD: order of q, o, dq, do, lse */
-  NVTE_ATTR_KV_FORMAT = 2,       /* NVTE_QKV_Format, default BSHD: order of k, v, dk, dv */
-  NVTE_ATTR_BATCH_SIZE = 3,      /* int, required: sequences b (cu_seqlens has at least b + 1 entries) */
-  NVTE_ATTR_NUM_HEADS_Q = 4,     /* int, required */
-  NVTE_ATTR_NUM_HEADS_KV = 5,    /* int, required: divides NUM_HEADS_Q */
-  NVTE_ATTR_HEAD_DIM_QK = 6,     /* int, required */
-  NVTE_ATTR_HEAD_DIM_V = 7,      /* int, required */
-  NVTE_ATTR_MAX_SEQLEN_Q = 8,    /* int, required: s_q of bshd, sbhd, bhsd; for thd a hint, 0 = unknown */
-  NVTE_ATTR_MAX_SEQLEN_KV = 9,   /* int, required: likewise for k and v */
-  NVTE_ATTR_TOTAL_TOKENS_Q = 10, /* int, required for thd: rows t of q's buffer */
-  NVTE_ATTR_TOTAL_TOKENS_KV = 11,/* int, required for thd: rows t of k's and v's buffers */
+  NVTE_ATTR_DTYPE = 0,            /* NVTEDType, required: dtype of q, k, v, o and their gradients */
+  NVTE_ATTR_Q_FORMAT = 1,         /* NVTE_QKV_Format, default BSHD: order of q, o, dq, do, lse */
+  NVTE_ATTR_KV_FORMAT = 2,        /* NVTE_QKV_Format, default BSHD: order of k, v, dk, dv */
+  NVTE_ATTR_BATCH_SIZE = 3,       /* int, required: sequences b (cu_seqlens has at least b + 1 entries) */
+  NVTE_ATTR_NUM_HEADS_Q = 4,      /* int, required */
+  NVTE_ATTR_NUM_HEADS_KV = 5,     /* int, required: divides NUM_HEADS_Q */
+  NVTE_ATTR_HEAD_DIM_QK = 6,      /* int, required */
+  NVTE_ATTR_HEAD_DIM_V = 7,       /* int, required */
+  NVTE_ATTR_MAX_SEQLEN_Q = 8,     /* int, required: s_q of bshd, sbhd, bhsd; for thd a hint, 0 = unknown */
+  NVTE_ATTR_MAX_SEQLEN_KV = 9,    /* int, required: likewise for k and v */
+  NVTE_ATTR_TOTAL_TOKENS_Q = 10,  /* int, required for thd: rows t of q's buffer */
+  NVTE_ATTR_TOTAL_TOKENS_KV = 11, /* int, required for thd: rows t of k's and v's buffers */
   /* -- which keys a query sees ------------------------------------------------------------------------- */
-  NVTE_ATTR_MASK_TYPE = 16,      /* NVTE_Mask_Type, default NO_MASK */
-  NVTE_ATTR_WINDOW_LEFT = 17,    /* int, default -1 = unbounded: keys up to this many to the left, inclusive */
-  NVTE_ATTR_WINDOW_RIGHT = 18,   /* int, default -1 = unbounded; causal masks act as 0 */
+  NVTE_ATTR_MASK_TYPE = 16,             /* NVTE_Mask_Type, default NO_MASK */
+  NVTE_ATTR_WINDOW_LEFT = 17,           /* int, default -1 = unbounded: keys up to this many to the left, inclusive */
+  NVTE_ATTR_WINDOW_RIGHT = 18,          /* int, default -1 = unbounded; causal masks act as 0 */
   NVTE_ATTR_BOTTOM_RIGHT_DIAGONAL = 19, /* 0/1, default -1 = as the mask type says, and top left (0) for masks without
                                            a diagonal: alignment of window, chunk and ALiBi */
-  NVTE_ATTR_CHUNK_SIZE = 20,     /* int, default 0 = off: query and key must be in the same chunk of C positions */
+  NVTE_ATTR_CHUNK_SIZE = 20, /* int, default 0 = off: query and key must be in the same chunk of C positions */
   /* -- how scores become probabilities ----------------------------------------------------------------- */
   NVTE_ATTR_ATTN_SCALE = 32,     /* float, default 0 = 1/sqrt(HEAD_DIM_QK) */
   NVTE_ATTR_SOFTCAP = 33,        /* float >= 0, default 0 = off: cap * tanh(score / cap) */
@@ -50,14 +50,14 @@ typedef enum NVTEFusedAttnAttr NVTE_AS_INT {
   NVTE_ATTR_SOFTMAX_TYPE = 41,   /* NVTE_Softmax_Type, default VANILLA */
   NVTE_ATTR_ALLOW_TF32 = 42,     /* 0/1, default 0: reserved for tf32 matrix units; fp32 is computed in fp32 */
   /* -- how it is run ----------------------------------------------------------------------------------- */
-  NVTE_ATTR_IS_TRAINING = 48,    /* 0/1, default 0: dropout on; the backend must also have a backward */
-  NVTE_ATTR_DETERMINISTIC = 49,  /* 0/1, default 0: the backward is bitwise reproducible */
-  NVTE_ATTR_BACKEND = 50,        /* NVTE_Fused_Attn_Backend, default No_Backend = choose; otherwise only that row */
-  NVTE_ATTR_STRICT = 51,         /* 0/1, default 0: a choice that is not the first enabled row is an error */
-  NVTE_ATTR_DEVICE_TYPE = 52,    /* NVTEDeviceType, default HOST */
-  NVTE_ATTR_DEVICE_INDEX = 53,   /* int, default 0 */
-  NVTE_ATTR_MAX_SEGMENT_SEQLEN_Q = 54,  /* int, default 0 = unknown: static hint for the small_seq backend */
-  NVTE_ATTR_MAX_SEGMENT_SEQLEN_KV = 55  /* int, default 0 = unknown */
+  NVTE_ATTR_IS_TRAINING = 48,   /* 0/1, default 0: dropout on; the backend must also have a backward */
+  NVTE_ATTR_DETERMINISTIC = 49, /* 0/1, default 0: the backward is bitwise reproducible */
+  NVTE_ATTR_BACKEND = 50,       /* NVTE_Fused_Attn_Backend, default No_Backend = choose; otherwise only that row */
+  NVTE_ATTR_STRICT = 51,        /* 0/1, default 0: a choice that is not the first enabled row is an error */
+  NVTE_ATTR_DEVICE_TYPE = 52,   /* NVTEDeviceType, default HOST */
+  NVTE_ATTR_DEVICE_INDEX = 53,  /* int, default 0 */
+  NVTE_ATTR_MAX_SEGMENT_SEQLEN_Q = 54, /* int, default 0 = unknown: static hint for the small_seq backend */
+  NVTE_ATTR_MAX_SEGMENT_SEQLEN_KV = 55 /* int, default 0 = unknown */
 } NVTEFusedAttnAttr;
 
 /* Makes a config with every attribute at its default. Errors: NULL config. */

@@ -26,15 +26,15 @@ typedef struct NVTEFusedAttnInputs {
   const NVTETensor* q;
   const NVTETensor* k;
   const NVTETensor* v;
-  const NVTETensor* bias;           /* PRE/POST_SCALE_BIAS: [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV], q's dtype */
+  const NVTETensor* bias; /* PRE/POST_SCALE_BIAS: [BIAS_BATCH, BIAS_HEADS, BIAS_SEQLEN_Q, BIAS_SEQLEN_KV], q's dtype */
   const NVTETensor* softmax_offset; /* LEARNABLE: [h] float32 */
   const NVTETensor* alibi_slopes;   /* ALIBI: [h] or [b, h] float32 */
   const NVTETensor* attention_mask; /* ARBITRARY: byte, broadcastable to [b, h, s_q, s_kv], nonzero = masked out */
   const NVTETensor* cu_seqlens_q;   /* padding masks, thd: int32 [>= b + 1], cumulative valid lengths */
   const NVTETensor* cu_seqlens_kv;
-  const NVTETensor* cu_seqlens_q_padded;  /* thd, optional: int32 [>= b + 1], where each sequence starts in the buffer */
+  const NVTETensor* cu_seqlens_q_padded; /* thd, optional: int32 [>= b + 1], where each sequence starts in the buffer */
   const NVTETensor* cu_seqlens_kv_padded;
-  const NVTETensor* rng_state;      /* dropout while training: int64 [2] = {seed, offset} on the device */
+  const NVTETensor* rng_state; /* dropout while training: int64 [2] = {seed, offset} on the device */
 } NVTEFusedAttnInputs;
 
 typedef struct NVTEFusedAttnOutputs {
@@ -55,7 +55,7 @@ typedef struct NVTEFusedAttnGradOutputs {
   const NVTETensor* dq;
   const NVTETensor* dk;
   const NVTETensor* dv;
-  const NVTETensor* dbias;           /* BIAS_GRAD: shape and dtype of bias */
+  const NVTETensor* dbias;            /* BIAS_GRAD: shape and dtype of bias */
   const NVTETensor* d_softmax_offset; /* LEARNABLE: [h] float32 */
 } NVTEFusedAttnGradOutputs;
 

@@ -57,7 +57,11 @@ typedef enum NVTEDType NVTE_AS_INT {
 } NVTEDType;
 
 /* Where a tensor lives and where its kernel runs. */
-typedef enum NVTEDeviceType NVTE_AS_INT { NVTE_DEVICE_HOST = 0, NVTE_DEVICE_CUDA = 1, NVTE_DEVICE_HIP = 2 } NVTEDeviceType;
+typedef enum NVTEDeviceType NVTE_AS_INT {
+  NVTE_DEVICE_HOST = 0,
+  NVTE_DEVICE_CUDA = 1,
+  NVTE_DEVICE_HIP = 2
+} NVTEDeviceType;
 
 /* Order of a tensor's dimensions: b batch, s position, h head, d head dim, t packed tokens. The *memory* order
  * is what the strides say, so interleaved and packed QKV buffers need no layout of their own. */

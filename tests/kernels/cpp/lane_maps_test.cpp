@@ -151,7 +151,8 @@ void prove_bijection(const char* name) {
   for (int row = 0; row < kRows; ++row) {
     for (int col = 0; col < Cols; ++col) offsets.insert(Layout::offset(row, col));
   }
-  expect(static_cast<int>(offsets.size()) == kRows * Cols && *offsets.begin() == 0 && *offsets.rbegin() == kRows * Cols - 1,
+  expect(static_cast<int>(offsets.size()) == kRows * Cols && *offsets.begin() == 0 &&
+             *offsets.rbegin() == kRows * Cols - 1,
          name, kRows, Cols);
 }
 

@@ -1,5 +1,5 @@
-// The scalar maths of kernels on the CPU: exp2 and tanh against libm over their whole range, edges included, and division
-// by a run-time constant against division.
+// The scalar maths of kernels on the CPU: exp2 and tanh against libm over their whole range, edges included, and
+// division by a run-time constant against division.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

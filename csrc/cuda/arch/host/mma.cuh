@@ -27,9 +27,7 @@ struct VectorOf {
   typedef T type __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
 };
 
-constexpr int vectors_per_row(int n, int lanes) {
-  return n % (4 * lanes) == 0 ? 4 : n % (2 * lanes) == 0 ? 2 : 1;
-}
+constexpr int vectors_per_row(int n, int lanes) { return n % (4 * lanes) == 0 ? 4 : n % (2 * lanes) == 0 ? 2 : 1; }
 
 // One Rows x (Vectors * lanes) corner of acc.
 template <class T, int Rows, int Vectors>

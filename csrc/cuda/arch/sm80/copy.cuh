@@ -27,8 +27,8 @@ PA_DEVICE void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-// How a block's threads share the 16-byte chunks of a tile: thread (row, chunk) takes every kRowsPerPass-th row. Addresses
-// then advance by one addition a pass, which keeps them out of registers that the accumulators need.
+// How a block's threads share the 16-byte chunks of a tile: thread (row, chunk) takes every kRowsPerPass-th row.
+// Addresses then advance by one addition a pass, which keeps them out of registers that the accumulators need.
 template <int Threads, class Smem>
 struct CopyThread {
   using Layout = typename Smem::Layout;
@@ -75,7 +75,8 @@ PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, i
     if (Rows % Threads != 0 && r >= Rows) break;
     const int bytes = r < rows_valid ? 4 : 0;
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem_address(dst + r)), "l"(src + r * stride),
-                 "r"(bytes) : "memory");
+                 "r"(bytes)
+                 : "memory");
   }
 }
 

@@ -70,8 +70,8 @@ struct SmemLayout {
   }
 };
 
-// Order of a 16-row block of the dq scratch (attn/params.h): 16 x 8 accumulator blocks one after the other, each with the
-// four elements of a lane together, so that a warp adds 512 contiguous bytes. Columns 2c and 2c + 1 are neighbours.
+// Order of a 16-row block of the dq scratch (attn/params.h): 16 x 8 accumulator blocks one after the other, each with
+// the four elements of a lane together, so that a warp adds 512 contiguous bytes. Columns 2c and 2c + 1 are neighbours.
 struct ScratchLayout {
   static PA_HOST_DEVICE constexpr int offset(int row, int col) {
     return col / 8 * 128 + (row % 8 * 4 + col % 8 / 2) * 4 + row / 8 * 2 + col % 2;

@@ -28,10 +28,12 @@ template <bool Trans>
 PA_DEVICE void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) {
   if constexpr (Trans) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address));
   } else {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address));
   }
 }
 
@@ -52,7 +54,8 @@ constexpr bool is_power_of_two(int n) { return n > 0 && (n & (n - 1)) == 0; }
 
 // Reads 16 x 16 fragments of a shared tile from a corner whose row is a multiple of 8, so that a lane's swizzle is the
 // same for every fragment. `Extent` is how many columns are read from the corner on, 0 when the corner's column is 0.
-// A corner at a multiple of a power of two extent makes column steps an XOR: one instruction an address and no register.
+// A corner at a multiple of a power of two extent makes column steps an XOR: one instruction an address and no
+// register.
 template <class Smem, class Map, bool Trans, int Extent>
 struct FragmentReader {
   using Layout = typename Smem::Layout;
@@ -215,8 +218,8 @@ PA_DEVICE void store_acc(Smem smem, const Tile& tile, int row, int col, int lane
   }
 }
 
-// P's accumulator fragments are A fragments already: registers of column blocks 2k and 2k + 1 make k step k. Wider types
-// pass through `staging`, rows [row, row + kM) of which are this warp's own.
+// P's accumulator fragments are A fragments already: registers of column blocks 2k and 2k + 1 make k step k. Wider
+// types pass through `staging`, rows [row, row + kM) of which are this warp's own.
 template <class Acc, class P, class Staging, class B>
 PA_DEVICE void mma_rn(Acc& acc, const P& p, Staging staging, int row, B b, int b_col, int lane) {
   static_assert(P::kN == B::kRows && P::kM == Acc::kM, "P and B share K");

@@ -36,8 +36,13 @@ class BwdDqGeneric {
   using ScoreTile = typename Problem::ScoreTile;
 
   PA_DEVICE BwdDqGeneric(const AttnParams& p, const DqTile<T, Problem::kExtras>& tile, char* smem, int tid)
-      : p_(p), tile_(tile), tid_(tid), lane_(tid % Arch::kWarpSize),
-        warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows), q_(smem), do_(smem + Problem::SmemQ::kBytes),
+      : p_(p),
+        tile_(tile),
+        tid_(tid),
+        lane_(tid % Arch::kWarpSize),
+        warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows),
+        q_(smem),
+        do_(smem + Problem::SmemQ::kBytes),
         k_(smem + Problem::SmemQ::kBytes + Problem::SmemDo::kBytes),
         v_(smem + Problem::SmemQ::kBytes + Problem::SmemDo::kBytes + Problem::SmemK::kBytes),
         ds_(smem + Problem::kOffsetP) {}

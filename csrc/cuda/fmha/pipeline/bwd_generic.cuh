@@ -19,9 +19,9 @@ namespace portattn {
 struct BwdTile {
   SeqRows q_rows;
   Visibility visible;
-  int32_t col0;          // first key in the sequence
-  int32_t cols;          // valid keys, >= 1
-  int32_t m_begin, m_end;    // query tiles that see any of them
+  int32_t col0;                            // first key in the sequence
+  int32_t cols;                            // valid keys, >= 1
+  int32_t m_begin, m_end;                  // query tiles that see any of them
   int32_t full_rows_begin, full_rows_end;  // rows in this range see all of them
   int32_t seq;
 };
@@ -47,8 +47,16 @@ class BwdGeneric {
   using Head = BwdHead<T, Problem::kExtras>;
 
   PA_DEVICE BwdGeneric(const AttnParams& p, const BwdTile& tile, Head (&heads)[2], char* smem, int tid)
-      : p_(p), tile_(tile), heads_(heads), smem_(smem), tid_(tid), lane_(tid % Arch::kWarpSize),
-        warp_(tid / Arch::kWarpSize), k_(smem), v_(smem + Problem::kOffsetV), p_tile_(smem + Problem::kOffsetP),
+      : p_(p),
+        tile_(tile),
+        heads_(heads),
+        smem_(smem),
+        tid_(tid),
+        lane_(tid % Arch::kWarpSize),
+        warp_(tid / Arch::kWarpSize),
+        k_(smem),
+        v_(smem + Problem::kOffsetV),
+        p_tile_(smem + Problem::kOffsetP),
         ds_(smem + Problem::kOffsetDs) {}
 
   // Accumulates dk and dv over `num_heads` query heads from `head0` on; leaves the tiles in shared memory free to use.
@@ -94,8 +102,10 @@ class BwdGeneric {
     typename Problem::SmemDo d_o;
     float *lse, *delta;  // [kBlockQ]
     PA_DEVICE explicit Stage(char* smem)
-        : q(smem), d_o(smem + Problem::kStageOffsetDo),
-          lse(reinterpret_cast<float*>(smem + Problem::kStageOffsetStats)), delta(lse + Problem::kBlockQ) {}
+        : q(smem),
+          d_o(smem + Problem::kStageOffsetDo),
+          lse(reinterpret_cast<float*>(smem + Problem::kStageOffsetStats)),
+          delta(lse + Problem::kBlockQ) {}
   };
   PA_DEVICE Stage stage_at(int32_t stage) const {
     return Stage(smem_ + Problem::kOffsetStages + stage * Problem::kStageBytes);
@@ -116,8 +126,8 @@ class BwdGeneric {
   PA_DEVICE void load_stage(const Head& head, int32_t m, int32_t stage) const {
     const Stage to = stage_at(stage);
     const int32_t row0 = m * Problem::kBlockQ, rows = tile_.q_rows.len - row0;
-    load_tile_async<Problem::kThreads>(to.q, head.q + row0 * p_.q.token_stride, p_.q.token_stride, rows,
-                                       p_.head_dim_qk, tid_);
+    load_tile_async<Problem::kThreads>(to.q, head.q + row0 * p_.q.token_stride, p_.q.token_stride, rows, p_.head_dim_qk,
+                                       tid_);
     load_tile_async<Problem::kThreads>(to.d_o, head.d_o + row0 * p_.d_o.token_stride, p_.d_o.token_stride, rows,
                                        p_.head_dim_v, tid_);
     load_vector_async<Problem::kThreads, Problem::kBlockQ>(to.lse, head.lse + row0 * p_.lse.token_stride,
@@ -142,6 +152,7 @@ class BwdGeneric {
     const auto delta = row_delta<ScoreTile>(in.delta, 1, at.row, Problem::kBlockQ, lane_);
     start_dp<Problem::kExtras>(dp, delta, lane_);
     mma_nt(dp, in.d_o, at.row, v_, at.col, lane_);
+    // Opaque, so that lse is read after the product and not kept in registers through it.
     const auto lse_log2 = row_lse_log2<ScoreTile>(opaque(in.lse), 1, at.row, Problem::kBlockQ, lane_);
     softmax_grad(head.score, head.dropout, lse_log2, delta, lane_, row0, col0, s, dp);
     store_acc(p_tile_, s, at.row, at.col, lane_);
@@ -167,8 +178,8 @@ class BwdGeneric {
     for_each(dq, lane_, [&](Acc& x, int, int, int) { x *= scale; });
     const int32_t row0 = m * Problem::kBlockQ;
     const int64_t step = dq_scratch_step(p_);
-    add_to_scratch(head.dq_accum + row0 / DqScratch::kRows * step, step, dq, at.row, at.col,
-                   tile_.q_rows.len - row0, p_.head_dim_qk, lane_);
+    add_to_scratch(head.dq_accum + row0 / DqScratch::kRows * step, step, dq, at.row, at.col, tile_.q_rows.len - row0,
+                   p_.head_dim_qk, lane_);
   }
 
   const AttnParams& p_;

@@ -38,8 +38,14 @@ class FwdGeneric {
   using Softmax = OnlineSoftmax<ScoreTile>;
 
   PA_DEVICE FwdGeneric(const AttnParams& p, char* smem, int tid)
-      : p_(p), tid_(tid), lane_(tid % Arch::kWarpSize), warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows),
-        q_(smem), k_(smem + Problem::kBytesQ), v_(smem + Problem::kBytesQ + Problem::SmemK::kBytes), p_tile_(smem + Problem::kOffsetP) {}
+      : p_(p),
+        tid_(tid),
+        lane_(tid % Arch::kWarpSize),
+        warp_row_(tid / Arch::kWarpSize * Problem::kWarpRows),
+        q_(smem),
+        k_(smem + Problem::kBytesQ),
+        v_(smem + Problem::kBytesQ + Problem::SmemK::kBytes),
+        p_tile_(smem + Problem::kOffsetP) {}
 
   // Accumulates o for the tile; leaves the block's tiles in shared memory free to use.
   PA_DEVICE void run(const FwdTile<T, Problem::kExtras>& tile, Softmax& softmax, OutTile& o) const {
