@@ -51,7 +51,7 @@ CONSTANTS = {
 EMPTY_LIBRARIES = ("opencl", "hip")  # clang looks whether they exist and links neither
 
 
-class Missing(Exception):
+class ToolchainError(Exception):
     """What is not there, and what to do about it."""
 
 
@@ -91,7 +91,7 @@ def is_rocm(root: Path) -> bool:
 def find_rocm() -> Path | None:
     asked = os.environ.get("ROCM_PATH")
     if asked and not is_rocm(Path(asked)):
-        raise Missing(f"ROCM_PATH is {asked}, but include/hip/hip_runtime.h is not in it: correct or unset it")
+        raise ToolchainError(f"ROCM_PATH is {asked}, but include/hip/hip_runtime.h is not in it: correct or unset it")
     return Path(asked) if asked else next((root for root in (Path("/opt/rocm"), TREE) if is_rocm(root)), None)
 
 
@@ -100,7 +100,7 @@ def find_compiler(rocm: Path | None) -> Path | None:
     if asked:
         found = shutil.which(asked)
         if found is None:
-            raise Missing(f"HIPCXX is {asked}, which is no executable: correct or unset it")
+            raise ToolchainError(f"HIPCXX is {asked}, which is no executable: correct or unset it")
         return Path(found)
     own = [rocm / name for name in ("bin/amdclang++", "llvm/bin/clang++", "lib/llvm/bin/clang++")] if rocm else []
     stock = shutil.which(STOCK_COMPILER)
@@ -114,13 +114,15 @@ def find() -> Toolchain:
         text for text, found in (("the HIP headers", rocm), (f"amdclang++ or {STOCK_COMPILER}", compiler)) if not found
     ]
     if rocm is None or compiler is None:
-        raise Missing(
+        raise ToolchainError(
             f"{' and '.join(missing)} not found: install ROCm >= 6.2 (looked for in /opt/rocm; ROCM_PATH says where "
             "else), or run `python cmake/hip_toolchain.py --set-up` for a tree that compiles without ROCm"
         )
     toolchain = Toolchain(compiler, rocm)
     if toolchain.clang_major < OLDEST_CLANG:
-        raise Missing(f"{compiler} is clang {toolchain.clang_major}; needed is {OLDEST_CLANG} or later (ROCm >= 6.2)")
+        raise ToolchainError(
+            f"{compiler} is clang {toolchain.clang_major}; needed is {OLDEST_CLANG} or later (ROCm >= 6.2)"
+        )
     return toolchain
 
 
@@ -131,18 +133,18 @@ def run(command: Sequence[object], stdin: str | None = None) -> None:
     words = [str(word) for word in command]
     done = subprocess.run(words, input=stdin, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Missing(f"`{' '.join(words)}` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise ToolchainError(f"`{' '.join(words)}` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def install_compiler() -> None:
     packages = " ".join(STOCK_PACKAGES)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise Missing(f"{STOCK_COMPILER} is not in PATH: install {packages} (as root on Debian, this script does)")
+        raise ToolchainError(
+            f"{STOCK_COMPILER} is not in PATH: install {packages} (as root on Debian, this script does)"
+        )
     run(["apt-get", "update"])
-    run(
-        ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends"]
-        + list(STOCK_PACKAGES)
-    )
+    install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends"]
+    run([*install, *STOCK_PACKAGES])
 
 
 def unpack_wheel(folder: Path, scratch: Path) -> None:
@@ -201,7 +203,7 @@ def set_up() -> Toolchain:
 def main(arguments: list[str]) -> int:
     try:
         toolchain = set_up() if arguments == ["--set-up"] else find()
-    except Missing as reason:
+    except ToolchainError as reason:
         print(f"portattn: {reason}", file=sys.stderr)
         return 1
     print(f"{toolchain.compiler};{toolchain.rocm};{' '.join(toolchain.archs)}")

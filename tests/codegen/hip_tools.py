@@ -15,7 +15,7 @@ def found() -> hip_toolchain.Toolchain | str:
     """The toolchain, set up if need be, or why there is none."""
     try:
         return hip_toolchain.set_up()
-    except hip_toolchain.Missing as reason:
+    except hip_toolchain.ToolchainError as reason:
         return str(reason)
 
 
