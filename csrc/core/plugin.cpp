@@ -2,11 +2,13 @@
 #include "core/plugin.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <vector>
 
 #include "core/config.h"
 #include "core/env.h"
+#include "core/runtimes.h"
 #include "core/status.h"
 #include "core/text.h"
 
@@ -22,6 +24,7 @@ struct DeviceLibrary {
   const Plugin* plugin = nullptr;
   std::vector<KnownDevice> devices;  // asked once: a runtime may take milliseconds to answer
   std::string file;
+  std::string runtime;  // the vendor's runtime below it, where core provides one
   std::string failure;  // why it, or a better variant of it, was not loaded
 };
 
@@ -32,12 +35,6 @@ std::string own_directory() {
   const std::string path = info.dli_fname;
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash + 1);
-}
-
-// What dlerror() says, or a plain sentence where it has nothing.
-std::string loader_error() {
-  const char* text = dlerror();
-  return text == nullptr ? "the loader gave no reason" : text;
 }
 
 void load_into(const std::string& file, DeviceLibrary* library) {
@@ -85,16 +82,10 @@ std::vector<std::string> host_isas() {
 }
 
 // The host library is compiled for OpenMP but not linked to a runtime: it joins the one of the process, torch's for
-// example, so that there is one thread pool. Returns why there is none, or "".
-std::string provide_openmp() {
-  if (dlsym(RTLD_DEFAULT, "GOMP_parallel") != nullptr) return "";
-  if (dlopen("libgomp.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr) return "";
-  return "no OpenMP runtime: " + loader_error();
-}
-
+// example, so that there is one thread pool.
 DeviceLibrary load_host() {
   DeviceLibrary library;
-  library.failure = provide_openmp();
+  library.failure = provide_openmp().failure;
   if (!library.failure.empty()) return library;
   const char* wanted = env().host_isa;
   for (const std::string& isa : host_isas()) {
@@ -108,20 +99,35 @@ DeviceLibrary load_host() {
   return library;
 }
 
-DeviceLibrary load_gpu(const char* target) {
+DeviceLibrary load_cuda() {
   DeviceLibrary library;
-  load_into(format_text("libportattn_%s.so", target), &library);
+  load_into("libportattn_cuda.so", &library);
+  return library;
+}
+
+// The HIP library is not linked to a runtime either, so that one build serves ROCm 6 and 7, and the simulator. A
+// runtime is loaded only where the library is: it may take a second, and hold a device.
+DeviceLibrary load_hip() {
+  const char* const kFile = "libportattn_hip.so";
+  DeviceLibrary library;
+  if (access((own_directory() + kFile).c_str(), R_OK) == 0) {
+    const Runtime runtime = provide_hip(own_directory());
+    library.runtime = runtime.name;
+    library.failure = runtime.failure;
+    if (!library.failure.empty()) return library;
+  }
+  load_into(kFile, &library);
   return library;
 }
 
 const DeviceLibrary& device_library(NVTEDeviceType type) {
   switch (type) {
     case NVTE_DEVICE_CUDA: {
-      static const DeviceLibrary kCuda = load_gpu("cuda");
+      static const DeviceLibrary kCuda = load_cuda();
       return kCuda;
     }
     case NVTE_DEVICE_HIP: {
-      static const DeviceLibrary kHip = load_gpu("hip");
+      static const DeviceLibrary kHip = load_hip();
       return kHip;
     }
     default: {
@@ -142,6 +148,7 @@ std::string describe_library(NVTEDeviceType type) {
   std::string text = std::string(device_name(type)) + ": ";
   if (library.plugin == nullptr) return text + "not loaded: " + library.failure;
   text += format_text("%s, built for %s", library.file.c_str(), library.plugin->built_archs);
+  if (!library.runtime.empty()) text += ", runtime " + library.runtime;
   if (library.devices.empty()) text += ", no device found by its runtime";
   for (size_t index = 0; index < library.devices.size(); ++index) {
     text += format_text(", device %zu: ", index) + describe_device(*library.plugin, library.devices[index]);

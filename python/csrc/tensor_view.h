@@ -79,7 +79,7 @@ inline NVTEDType dtype_of(const Tensor& tensor, const char* name) {
 }
 
 inline NVTEDeviceType device_type_of(const Tensor& tensor) {
-  return tensor.is_cpu() ? NVTE_DEVICE_HOST : accelerator().device_type;
+  return tensor.is_cpu() ? nvte_cpu_device_type() : accelerator().device_type;
 }
 
 // A tensor argument of the C API that may be absent: ptr() is null then.

@@ -63,11 +63,13 @@ def build_core(folder: Path, flags: Sequence[str] = ("-O1",)) -> Path:
     return link_library(core_objects(folder, flags), folder / "libportattn.so", "exports_core.map", flags)
 
 
-def build_fake_plugin(folder: Path, target: str = "host", flags: Sequence[str] = ("-O1",)) -> Path:
+def build_fake_plugin(
+    folder: Path, target: str = "host", flags: Sequence[str] = ("-O1",), more_sources: Sequence[Path] = ()
+) -> Path:
     """A device library that records its calls: cpp/fake_plugin.cpp."""
     name = "libportattn_host_generic.so" if target == "host" else f"libportattn_{target}.so"
     options = [*flags, *WARNINGS, f'-DFAKE_TARGET="{target}"']
-    objects = compile_all([SOURCES / "fake_plugin.cpp"], folder / f"fake_{target}", options)
+    objects = compile_all([SOURCES / "fake_plugin.cpp", *more_sources], folder / f"fake_{target}", options)
     run([compiler("g++", "c++"), "-shared", *flags, *objects, "-o", folder / name])
     return folder / name
 

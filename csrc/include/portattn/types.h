@@ -63,6 +63,10 @@ typedef enum NVTEDeviceType NVTE_AS_INT {
   NVTE_DEVICE_HIP = 2
 } NVTEDeviceType;
 
+/* What a frontend passes a tensor in the CPU's memory as: NVTE_DEVICE_HOST, or with PORTATTN_HIP_SIM=1, where the
+ * simulated GPU works on that memory, NVTE_DEVICE_HIP. */
+NVTE_API NVTEDeviceType nvte_cpu_device_type(void);
+
 /* Order of a tensor's dimensions: b batch, s position, h head, d head dim, t packed tokens. The *memory* order
  * is what the strides say, so interleaved and packed QKV buffers need no layout of their own. */
 typedef enum NVTE_QKV_Format NVTE_AS_INT { NVTE_SBHD = 0, NVTE_BSHD = 1, NVTE_THD = 2, NVTE_BHSD = 7 } NVTE_QKV_Format;
