@@ -70,6 +70,12 @@ const gfxsim_kernel_info* gfxsim_kernel_get_info(const gfxsim_kernel* kernel);
 gfxsim_status gfxsim_memory_register(const void* address, size_t bytes, int writable, const char* name);
 gfxsim_status gfxsim_memory_unregister(const void* address);
 
+/* Asked, from any thread, about an address in no registered range: returns 0 if kernels may not touch it, else 1 and
+ * the range around it that they may, which is taken as registered until the launch ends. Null (the default) allows
+ * registered memory only. For callers that do not know every allocation: theirs answers from /proc/self/maps. */
+typedef int (*gfxsim_memory_lookup)(uintptr_t address, uintptr_t* begin, uintptr_t* end, int* writable);
+void gfxsim_memory_set_lookup(gfxsim_memory_lookup lookup);
+
 /* ---- launches ---- */
 
 /* Classes of instructions: the counters of a report, and the input of a cost model. */
