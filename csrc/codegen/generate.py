@@ -83,7 +83,7 @@ const FmhaInstance kInstances[] = {{
 }}  // namespace
 
 const FmhaInstance* find_fmha_instance(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t device_arch) {{
-  if (device_arch < {min_device_arch}) return nullptr;
+  if (!({serves})) return nullptr;
   for (const FmhaInstance& instance : kInstances) {{
     if (instance.dtype == dtype && instance.head_dim_qk >= head_dim_qk && instance.head_dim_v >= head_dim_v) {{
       return &instance;
@@ -105,7 +105,12 @@ ROW = """\
 TYPES = {"bf16": "bf16", "fp16": "half", "fp32": "float"}
 ENUMS = {"bf16": "kBFloat16", "fp16": "kFloat16", "fp32": "kFloat32"}
 WIDTHS = {"bf16": "16-bit", "fp16": "16-bit", "fp32": "32-bit"}
-MIN_DEVICE_ARCH = {"host": 0, "sm80": 800}
+# The devices that run an arch's instances. NVIDIA's keep the instructions of their predecessors, AMD's do not.
+SERVES = {
+    "host": "device_arch == 0",
+    "sm80": "device_arch >= 800",
+    "gfx942": "device_arch == 942 || device_arch == 950",
+}
 
 Fields = dict[str, Any]
 
@@ -202,7 +207,7 @@ def generate(kernels: Fields, tuning: Fields, arch: str) -> dict[str, str]:
     files["fmha_table.cu"] = TABLE.format(
         declarations="\n".join(DECLARATION.format(kernel=instance.kernel(kind)) for instance, kind in pairs),
         rows="\n".join(instance.row() for instance in built),
-        min_device_arch=MIN_DEVICE_ARCH[arch],
+        serves=SERVES[arch],
     )
     return files
 
@@ -224,7 +229,7 @@ def read_toml(path: Path) -> Fields:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", required=True, choices=sorted(MIN_DEVICE_ARCH))
+    parser.add_argument("--arch", required=True, choices=sorted(SERVES))
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
     parser.add_argument("--list", action="store_true", help="print what would be written and write nothing")
     args = parser.parse_args()

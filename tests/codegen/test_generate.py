@@ -14,7 +14,7 @@ import generate
 
 CODEGEN = Path(generate.__file__).resolve().parent
 KERNELS = generate.read_toml(CODEGEN / "kernels.toml")
-TUNING = {arch: generate.read_toml(CODEGEN / "tuning" / f"{arch}.toml") for arch in generate.MIN_DEVICE_ARCH}
+TUNING = {path.stem: generate.read_toml(path) for path in (CODEGEN / "tuning").glob("*.toml")}
 ARCHS = sorted(TUNING)
 
 
