@@ -32,7 +32,11 @@ def library_path(name: str) -> Path:
 @functools.cache
 def core() -> ctypes.CDLL:
     """The C API."""
-    path = library_path(CORE_LIBRARY)
+    return load_core(library_path(CORE_LIBRARY))
+
+
+def load_core(path: Path) -> ctypes.CDLL:
+    """The C API in the file `path`."""
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

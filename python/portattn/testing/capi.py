@@ -6,9 +6,11 @@ reach the library as they are. Names are those of csrc/include/portattn without 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
+from collections.abc import Iterator
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
+from typing import Protocol
 
 import torch
 
@@ -29,14 +31,14 @@ DTYPES = {
     torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3, torch.float32: 4, torch.float16: 5,
     torch.bfloat16: 6, torch.float64: 64,
 }  # fmt: skip
-DEVICES = {"cpu": 0, "cuda": 1}
+CUDA_DEVICE, HIP_DEVICE = 1, 2
 STATUSES = (
     "success", "invalid_argument", "not_supported", "workspace_too_small", "device_error", "not_built",
     "internal_error",
 )  # fmt: skip
 ENUMS = {
     "dtype": DTYPES, "q_format": QKV_FORMATS, "kv_format": QKV_FORMATS, "mask_type": MASK_TYPES,
-    "bias_type": BIAS_TYPES, "softmax_type": SOFTMAX_TYPES, "backend": BACKENDS, "device_type": DEVICES,
+    "bias_type": BIAS_TYPES, "softmax_type": SOFTMAX_TYPES, "backend": BACKENDS,
 }  # fmt: skip
 
 FORWARD, BACKWARD = 0, 1
@@ -72,7 +74,7 @@ class Tensor(ctypes.Structure):
         view.ndim = tensor.dim()
         view.shape[: tensor.dim()] = tensor.shape
         view.strides[: tensor.dim()] = tensor.stride()
-        view.device_type = DEVICES[tensor.device.type]
+        view.device_type = device_type(tensor.device)
         view.device_index = tensor.device.index or 0
         return view
 
@@ -101,10 +103,57 @@ def _pack(kind: type, tensors: dict[str, torch.Tensor | None]) -> ctypes.Structu
     return bundle
 
 
-@functools.cache
+class Provider(Protocol):
+    """A library with the C API, and what it needs to know about the memory of a call."""
+
+    library: ctypes.CDLL
+
+    def memory(self, inputs: dict, outputs: dict) -> contextlib.AbstractContextManager[None]:
+        """Entered around a call that reads `inputs` and writes `outputs`, tensors by name."""
+
+
+class Installed:
+    """The library of the package, which takes any memory."""
+
+    def __init__(self) -> None:
+        self.library = core()
+
+    def memory(self, inputs: dict, outputs: dict) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+_provider: Provider | None = None
+
+
+def provider() -> Provider:
+    if _provider is None:
+        _use(Installed())
+    return _provider
+
+
+@contextlib.contextmanager
+def using(new: Provider) -> Iterator[None]:
+    """Lets everything here call the library of `new`."""
+    before = provider()
+    _use(new)
+    try:
+        yield
+    finally:
+        _use(before)
+
+
+def _use(new: Provider) -> None:
+    global _provider
+    _provider = new
+    _declare(new.library)
+
+
 def library() -> ctypes.CDLL:
     """The C API with the argument types of what is called here."""
-    lib = core()
+    return provider().library
+
+
+def _declare(lib: ctypes.CDLL) -> None:
     lib.nvte_fused_attn_backend_name.restype = c_char_p
     lib.nvte_fused_attn_config_create.argtypes = [POINTER(c_void_p)]
     lib.nvte_fused_attn_config_destroy.argtypes = [c_void_p]
@@ -115,7 +164,13 @@ def library() -> ctypes.CDLL:
     lib.nvte_fused_attn_bwd.argtypes = [c_void_p] + [c_void_p] * 5
     lib.nvte_get_fused_attn_backend.argtypes = [c_void_p, POINTER(c_int)]
     lib.nvte_explain_fused_attn_backend.argtypes = [c_void_p, c_char_p, c_size_t, POINTER(c_size_t)]
-    return lib
+
+
+def device_type(device: torch.device) -> int:
+    """NVTEDeviceType of the tensors on `device`."""
+    if device.type == "cpu":
+        return library().nvte_cpu_device_type()
+    return HIP_DEVICE if torch.version.hip else CUDA_DEVICE
 
 
 def check(status: int) -> None:
@@ -128,13 +183,14 @@ class Config:
 
     def __init__(self, **attributes: object):
         self.handle = c_void_p()
+        self._library = library()
         check(library().nvte_fused_attn_config_create(ctypes.byref(self.handle)))
         for name, value in attributes.items():
             self.set(name, value)
 
     def __del__(self):
         if self.handle:
-            library().nvte_fused_attn_config_destroy(self.handle)
+            self._library.nvte_fused_attn_config_destroy(self.handle)
 
     def set(self, name: str, value: object) -> None:
         value = ENUMS.get(name, {}).get(value, value)
@@ -188,12 +244,13 @@ def forward(
     """nvte_fused_attn_fwd. Tensors by the names of the C structs; a workspace may be kept for graph capture."""
     device = inputs["q"].device
     workspace = workspace or Workspace(config, FORWARD, device)
-    check(
-        library().nvte_fused_attn_fwd(
-            config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(Outputs, outputs)),
-            workspace.pointer(), _stream(stream, device),
-        )
-    )  # fmt: skip
+    with provider().memory(inputs, {**outputs, "workspace": workspace.tensor}):
+        check(
+            library().nvte_fused_attn_fwd(
+                config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(Outputs, outputs)),
+                workspace.pointer(), _stream(stream, device),
+            )
+        )  # fmt: skip
     return workspace
 
 
@@ -209,10 +266,11 @@ def backward(
     """nvte_fused_attn_bwd, likewise."""
     device = inputs["q"].device
     workspace = workspace or Workspace(config, BACKWARD, device)
-    check(
-        library().nvte_fused_attn_bwd(
-            config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(GradInputs, grad_inputs)),
-            ctypes.byref(_pack(GradOutputs, grad_outputs)), workspace.pointer(), _stream(stream, device),
-        )
-    )  # fmt: skip
+    with provider().memory({**inputs, **grad_inputs}, {**grad_outputs, "workspace": workspace.tensor}):
+        check(
+            library().nvte_fused_attn_bwd(
+                config.handle, ctypes.byref(_pack(Inputs, inputs)), ctypes.byref(_pack(GradInputs, grad_inputs)),
+                ctypes.byref(_pack(GradOutputs, grad_outputs)), workspace.pointer(), _stream(stream, device),
+            )
+        )  # fmt: skip
     return workspace

@@ -198,7 +198,7 @@ def make_config(problem: Problem, *, backend: str | None = None, training: bool 
         "is_training": int(training),
         "deterministic": int(case.deterministic),
         "backend": backend,
-        "device_type": problem.device.type,
+        "device_type": capi.device_type(problem.device),
         "device_index": problem.device.index or 0,
     }
     for name, side in (("q", case.q), ("kv", case.kv)):
