@@ -1,9 +1,10 @@
 """Packaging: runs CMake and puts the libraries into portattn/lib.
 
 The core and the host library need a C++ compiler only. The CUDA library is added where nvcc and a GPU are present, the
-torch ops where torch >= 2.11 is installed. The host library is built for the best instruction set of this CPU, and for
-any. Instead of looking:
+HIP library where ROCm >= 6.2, a GPU and torch (for its hipify) are, the torch ops where torch >= 2.11 is installed. The
+host library is built for the best instruction set of this CPU, and for any. Instead of looking:
     PORTATTN_TARGETS=host,cuda,hip              device libraries to build
+    PORTATTN_HIP_ARCHS=gfx942,gfx950            machine code in the HIP library
     PORTATTN_HOST_ISAS=generic,avx2,avx512      variants of the host library; all three for a wheel that travels
 """
 
@@ -29,18 +30,35 @@ def has_nvidia_gpu() -> bool:
     return listed.returncode == 0 and "GPU" in listed.stdout
 
 
-def device_targets() -> list[str]:
-    asked = os.environ.get("PORTATTN_TARGETS")
-    if asked:
-        return [target.strip() for target in asked.split(",")]
+def can_build_cuda() -> bool:
     has_nvcc = shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists() or "CUDACXX" in os.environ
-    return ["host", "cuda"] if has_nvcc and has_nvidia_gpu() else ["host"]
+    return bool(has_nvcc) and has_nvidia_gpu()
+
+
+def can_build_hip() -> bool:
+    if not Path("/dev/kfd").exists():  # the compute driver of AMD GPUs
+        return False
+    found = subprocess.run([sys.executable, ROOT / "cmake" / "hip_toolchain.py"], capture_output=True, text=True)
+    reason = found.stderr.strip() or ("" if torch_dir() else "its sources are translated by torch's hipify")
+    if reason:
+        print(f"portattn: no HIP library, though this machine has an AMD GPU: {reason}", flush=True)
+    return not reason
+
+
+def words_of(variable: str) -> list[str]:
+    """The words of an environment variable, separated by commas; empty without it."""
+    return [word.strip() for word in os.environ.get(variable, "").split(",") if word.strip()]
+
+
+def device_targets() -> list[str]:
+    if asked := words_of("PORTATTN_TARGETS"):
+        return asked
+    return ["host"] + ["cuda"] * can_build_cuda() + ["hip"] * can_build_hip()
 
 
 def host_isas() -> list[str]:
-    asked = os.environ.get("PORTATTN_HOST_ISAS")
-    if asked:
-        return [isa.strip() for isa in asked.split(",")]
+    if asked := words_of("PORTATTN_HOST_ISAS"):
+        return asked
     flags = set(Path("/proc/cpuinfo").read_text().split())
     if {"avx512f", "avx512bw", "avx512vl", "avx512dq", "fma", "f16c"} <= flags:
         return ["generic", "avx512"]
@@ -80,6 +98,8 @@ class CMakeBuild(build_ext):
         configure += [f"-DPython3_EXECUTABLE={sys.executable}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
         configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}"]
         configure += [f"-DPORTATTN_HOST_ISAS={';'.join(host_isas())}"]
+        if archs := words_of("PORTATTN_HIP_ARCHS"):
+            configure += [f"-DPORTATTN_HIP_ARCHS={';'.join(archs)}"]
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
         shutil.rmtree(destination, ignore_errors=True)  # what an earlier build with more targets left behind
         subprocess.run(configure, check=True)
