@@ -3,13 +3,14 @@
     python hipify.py --source csrc/cuda --overlay csrc/hip --out build/hip/hipified
 
 The names come from PyTorch's hipify (torch.utils.hipify, or hipify_torch) and from hipify_map.json: "map" adds names,
-"skip" leaves out folders of NVIDIA machine code, "allow" lists CUDA names that may stay. What is left of CUDA where a
+"skip" leaves out NVIDIA machine code, "allow" lists CUDA names that may stay. What is left of CUDA where a
 HIP build would see it is an error with file and line. An unchanged file is not touched. Prints the .cu files.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import importlib
 import importlib.util
 import json
@@ -46,7 +47,7 @@ class Rules:
     allow: list[str]
 
     def skips(self, relative: Path) -> bool:
-        return any(relative.is_relative_to(folder) for folder in self.skip)
+        return any(fnmatch.fnmatchcase(relative.as_posix(), pattern) for pattern in self.skip)
 
 
 def hipify_of_torch(torch: Path) -> ModuleType:

@@ -15,7 +15,7 @@ import hipify
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "cmake" / "hipify.py"
-RULES = hipify.Rules(skip=["arch/sm80"], map={"cudaOurs": "hipOurs"}, allow=["cudaAllowed"])
+RULES = hipify.Rules(skip=["*/sm[0-9]*"], map={"cudaOurs": "hipOurs"}, allow=["cudaAllowed"])
 
 pytestmark = pytest.mark.skipif(
     all(importlib.util.find_spec(name) is None for name in ("torch", "hipify_torch")),
@@ -35,6 +35,7 @@ SMALL_TREE = {
         #endif
         """,
     "cuda/kernel.cu": '#include "device/launch.cuh"\nconst char* kText = "cudaUnknownInAString";\n',
+    "cuda/small_seq/launch.h": "#pragma once\n",
     "cuda/arch/sm80/mma.cuh": "inline void load() { __cvta_generic_to_shared(0); }\n",
     "hip/arch/gfx942/mma.cuh": "#pragma once\n",
 }
@@ -53,7 +54,12 @@ def mirror(root: Path) -> dict[Path, str]:
 
 def test_names_are_translated_and_the_overlay_is_merged(tmp_path: Path) -> None:
     written = mirror(plant(tmp_path, SMALL_TREE))
-    assert {path.as_posix() for path in written} == {"device/launch.cuh", "kernel.cu", "arch/gfx942/mma.cuh"}
+    assert {path.as_posix() for path in written} == {
+        "device/launch.cuh",
+        "kernel.cu",
+        "small_seq/launch.h",
+        "arch/gfx942/mma.cuh",
+    }
     launch = (tmp_path / "out" / "device" / "launch.cuh").read_text()
     for expected in ("<hip/hip_runtime.h>", "hipStream_t stream", "hipStreamSynchronize(", "hipOurs()"):
         assert expected in launch
