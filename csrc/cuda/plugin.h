@@ -8,12 +8,14 @@
 #include "attn/params.h"
 #include "bwd_common/launch.h"
 #include "fmha/launch.h"
+#include "small_seq/launch.h"
+#include "thd/cu_seqlens.h"
 #include "thd/seq_plan.h"
 #include "unfused/launch.h"
 
 namespace portattn {
 
-constexpr int32_t kPluginAbi = 1;
+constexpr int32_t kPluginAbi = 2;
 
 struct DeviceInfo {
   char name[64];  // "NVIDIA H200", "x86-64 avx512"
@@ -32,6 +34,7 @@ struct Plugin {
   int (*set_device)(int32_t device, int32_t* previous);
   const char* (*error_text)(int code);
   const FmhaInstance* (*find_fmha)(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t device_arch);
+  int (*cu_seqlens)(const CuSeqlensParams& params, void* stream);
   int (*seq_plan)(const SeqPlanParams& params, void* stream);
   int (*unfused_fwd)(const AttnParams& params, DType dtype, void* stream);
   int (*unfused_bwd)(const AttnParams& params, DType dtype, void* stream);
@@ -39,6 +42,8 @@ struct Plugin {
   int (*convert_dq)(const AttnParams& params, DType dtype, void* stream);
   int (*bias_grad)(const AttnParams& params, DType dtype, void* stream);
   int (*sink_grad)(const AttnParams& params, void* stream);
+  int (*small_seq_fwd)(const AttnParams& params, DType dtype, void* stream);
+  int (*small_seq_bwd)(const AttnParams& params, DType dtype, void* stream);
 };
 
 }  // namespace portattn

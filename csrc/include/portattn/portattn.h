@@ -4,6 +4,7 @@
 
 #include "portattn/config.h"
 #include "portattn/fused_attn.h"
+#include "portattn/thd.h"
 #include "portattn/types.h"
 
 #endif /* PORTATTN_PORTATTN_H_ */

@@ -85,6 +85,22 @@ void note_request(const char* name, const SidePlanRequest& r) {
        size_t(address(r.tiles)), size_t(address(r.num_tiles)));
 }
 
+void note_segments(const char* name, const SegmentSide& s) {
+  note(" %s=%zu,%zu,%zu,%lld,%lld,%lld,%d,%zu,%zu", name, size_t(address(s.lengths)), size_t(address(s.starts)),
+       size_t(address(s.segment_ids)), static_cast<long long>(s.rows), static_cast<long long>(s.row_tokens),
+       static_cast<long long>(s.starts_stride), s.segments, size_t(address(s.cu_seqlens)),
+       size_t(address(s.cu_seqlens_padded)));
+}
+
+int fake_cu_seqlens(const CuSeqlensParams& params, void*) {
+  if (!recording) return 0;
+  note("cu_seqlens device=%d", current_device);
+  note_segments("q", params.q);
+  note_segments("kv", params.kv);
+  note("\n");
+  return finish("cu_seqlens");
+}
+
 int fake_seq_plan(const SeqPlanParams& params, void*) {
   if (!recording) return 0;
   note("seq_plan batch=%d", params.batch);
@@ -102,6 +118,8 @@ int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }
 int convert_dq(const AttnParams& p, DType, void*) { return note_call("convert_dq", p); }
 int bias_grad(const AttnParams& p, DType, void*) { return note_call("bias_grad", p); }
 int sink_grad(const AttnParams& p, void*) { return note_call("sink_grad", p); }
+int small_seq_fwd(const AttnParams& p, DType, void*) { return note_call("small_seq_fwd", p); }
+int small_seq_bwd(const AttnParams& p, DType, void*) { return note_call("small_seq_bwd", p); }
 
 int count_devices() { return 2; }
 int device_info(int32_t, DeviceInfo* info) {
@@ -127,9 +145,9 @@ const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim
   return nullptr;
 }
 
-const Plugin kPlugin = {kPluginAbi,  FAKE_TARGET, "fake",     count_devices, device_info,
-                        set_device,  error_text,  find_fmha,  fake_seq_plan, unfused_fwd,
-                        unfused_bwd, delta,       convert_dq, bias_grad,     sink_grad};
+const Plugin kPlugin = {kPluginAbi, FAKE_TARGET, "fake",          count_devices, device_info, set_device,
+                        error_text, find_fmha,   fake_cu_seqlens, fake_seq_plan, unfused_fwd, unfused_bwd,
+                        delta,      convert_dq,  bias_grad,       sink_grad,     small_seq_fwd, small_seq_bwd};
 
 }  // namespace
 
