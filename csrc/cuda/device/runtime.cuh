@@ -61,14 +61,38 @@ inline const char* runtime_error_text(int code) {
 #error "the build must define PORTATTN_BUILT_ARCHS, for example \"sm80 sm90a\""
 #endif
 constexpr const char* kBuiltArchs = PORTATTN_BUILT_ARCHS;
-constexpr const char* kTargetName = "cuda";
 
 inline int32_t runtime_num_devices() {
   int count = 0;
   if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();  // a machine without a driver is no error of the calls that follow
+  static_cast<void>(cudaGetLastError());  // a machine without a driver is no error of the calls that follow
   return 0;
 }
+
+#if defined(PORTATTN_TARGET_HIP)
+
+constexpr const char* kTargetName = "hip";
+
+// The number in "gfx942". Its last digit, the stepping, is no attribute; of 9.4 only gfx942 was ever sold.
+inline int32_t gfx_number(int major, int minor) {
+  return major * 100 + minor * 10 + (major == 9 && minor == 4 ? 2 : 0);
+}
+
+// Not from hipGetDeviceProperties: its struct differs between releases of ROCm, and one build serves them all.
+inline int runtime_device_info(int32_t device, DeviceInfo* info) {
+  int major = 0, minor = 0;
+  hipError_t error = hipDeviceGetName(info->name, static_cast<int>(sizeof(info->name)), device);
+  if (error == hipSuccess) error = hipDeviceGetAttribute(&major, hipDeviceAttributeComputeCapabilityMajor, device);
+  if (error == hipSuccess) error = hipDeviceGetAttribute(&minor, hipDeviceAttributeComputeCapabilityMinor, device);
+  info->arch = gfx_number(major, minor);
+  if (error != hipSuccess) return static_cast<int>(error);
+  return static_cast<int>(
+      hipDeviceGetAttribute(&info->num_multiprocessors, hipDeviceAttributeMultiprocessorCount, device));
+}
+
+#else
+
+constexpr const char* kTargetName = "cuda";
 
 inline int runtime_device_info(int32_t device, DeviceInfo* info) {
   cudaDeviceProp properties;
@@ -79,6 +103,8 @@ inline int runtime_device_info(int32_t device, DeviceInfo* info) {
   info->num_multiprocessors = properties.multiProcessorCount;
   return 0;
 }
+
+#endif
 
 inline int runtime_set_device(int32_t device, int32_t* previous) {
   cudaError_t error = cudaGetDevice(previous);
