@@ -176,7 +176,7 @@ def tuned(tuning: Fields, arch: str, dtype: str, pair: str) -> dict[str, Fields]
         if found is None and kind.endswith(PLAIN):
             continue
         if found is None:
-            raise SystemExit(f"{where} is missing; kernels.toml lists this instance")
+            raise SystemExit(f"{where} is missing; kernels.toml lists this instance and left_out does not")
         wanted = placeholders(base) - {"type", "head_dim_qk", "head_dim_v", "extras"}
         if set(found) != wanted:
             raise SystemExit(f"{where} has {sorted(found)}; needed are exactly {sorted(wanted)}")
@@ -192,10 +192,12 @@ def tuned(tuning: Fields, arch: str, dtype: str, pair: str) -> dict[str, Fields]
 
 
 def instances(kernels: Fields, tuning: Fields, arch: str) -> list[Instance]:
+    left_out = tuning.get("left_out", [])
     return [
         Instance(dtype, qk, v, arch, tuned(tuning, arch, dtype, f"{qk}x{v}"))
         for dtype in kernels["fmha"]["dtypes"]
         for qk, v in sorted(kernels["fmha"]["head_dims"])
+        if f"{dtype} {qk}x{v}" not in left_out
     ]
 
 

@@ -26,6 +26,7 @@ def test_every_instance_has_its_kernels_and_one_row(arch: str) -> None:
         f"hd{qk}x{v}_{dtype}_{arch}"
         for dtype in KERNELS["fmha"]["dtypes"]
         for qk, v in sorted(KERNELS["fmha"]["head_dims"])
+        if f"{dtype} {qk}x{v}" not in TUNING[arch].get("left_out", [])
     ]
     for name in rows:
         kinds = {kind for kind in generate.BASES if f"fmha_{kind}_{name}.cu" in files}
@@ -68,6 +69,8 @@ def test_table_finds_the_smallest_instance(arch: str) -> None:
         for qk in range(8, 257, 8):
             for v in range(8, 257, 8):
                 fitting = [pair for pair in pairs if pair[0] >= qk and pair[1] >= v]
+                if not fitting:
+                    continue  # left out of the arch
                 assert sum(fitting[0]) == min(map(sum, fitting)), (dtype, qk, v, fitting[0])
 
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "device/types.cuh"
+#include "device/warp.cuh"
 
 #if defined(PORTATTN_TARGET_HOST)
 #include <cstdlib>
@@ -77,9 +78,17 @@ int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, 
 
 #else
 
+// The second launch bound: blocks a multiprocessor on NVIDIA, warps on each of the four SIMDs of a compute unit on AMD.
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks)
-    kernel_entry(const __grid_constant__ typename Kernel::Params params) {
+#if defined(PORTATTN_TARGET_HIP)
+constexpr int kLaunchBound = (Kernel::kThreads / kWarpSize * Kernel::kMinBlocks + 3) / 4;
+#else
+constexpr int kLaunchBound = Kernel::kMinBlocks;
+#endif
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, kLaunchBound<Kernel>)
+    kernel_entry(const PA_GRID_CONSTANT typename Kernel::Params params) {
   extern __shared__ __align__(1024) char smem[];
   Kernel{}(params, BlockCtx{static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y),
                             static_cast<int32_t>(gridDim.x), static_cast<int32_t>(threadIdx.x), smem});
@@ -89,14 +98,14 @@ template <class Kernel>
 int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, void* stream) {
   if (grid.x == 0 || grid.y == 0) return 0;
   if (grid.x > INT32_MAX || grid.y > 65535) return kLaunchTooLarge;
+  const void* entry = reinterpret_cast<const void*>(kernel_entry<Kernel>);
   if (smem_bytes > 48 * 1024) {
-    cudaError_t error = cudaFuncSetAttribute(kernel_entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(smem_bytes));
+    cudaError_t error =
+        cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem_bytes));
     if (error != cudaSuccess) return static_cast<int>(error);
   }
   void* arguments[] = {const_cast<typename Kernel::Params*>(&params)};
-  return static_cast<int>(cudaLaunchKernel(reinterpret_cast<const void*>(kernel_entry<Kernel>),
-                                           dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y)),
+  return static_cast<int>(cudaLaunchKernel(entry, dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y)),
                                            dim3(Kernel::kThreads), arguments, smem_bytes,
                                            static_cast<cudaStream_t>(stream)));
 }

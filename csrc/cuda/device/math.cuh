@@ -53,13 +53,18 @@ PA_DEVICE Acc max_acc(Acc a, Acc b) {
 
 #else
 
+#if defined(PORTATTN_TARGET_HIP)
+PA_DEVICE float fast_exp2(float x) { return __builtin_amdgcn_exp2f(x); }
+PA_DEVICE float fast_quotient(float a, float b) { return a * __builtin_amdgcn_rcpf(b); }
+#else
 PA_DEVICE float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-PA_DEVICE double fast_exp2(double x) { return exp2(x); }
 PA_DEVICE float fast_quotient(float a, float b) { return __fdividef(a, b); }
+#endif
+PA_DEVICE double fast_exp2(double x) { return exp2(x); }
 PA_DEVICE float log2_acc(float x) { return log2f(x); }
 PA_DEVICE double log2_acc(double x) { return log2(x); }
 PA_DEVICE float max_acc(float a, float b) { return fmaxf(a, b); }

@@ -19,6 +19,25 @@ PA_DEVICE V opaque(V x) {
 
 // All threads of the block arrive and wait; shared memory written before is visible after.
 PA_DEVICE void block_sync() { __syncthreads(); }
+
+#if defined(PORTATTN_TARGET_HIP)
+
+// The lanes of a warp run in step: this keeps the compiler from moving memory accesses across.
+PA_DEVICE void warp_sync() {
+  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+}
+
+// Hides how x came about: see below. A pointer stays as it is, or it would no longer be known to be one into shared
+// memory.
+template <class V>
+PA_DEVICE V opaque(V x) {
+  if constexpr (!std::is_pointer_v<V>) asm volatile("" : "+v"(x));
+  return x;
+}
+
+#else
+
 // The same for the lanes of one warp.
 PA_DEVICE void warp_sync() { __syncwarp(); }
 
@@ -34,6 +53,7 @@ PA_DEVICE V opaque(V x) {
   return x;
 }
 
+#endif
 #endif
 
 }  // namespace portattn

@@ -1,5 +1,6 @@
 // Function qualifiers and 16-bit floating point types of the three targets. The only place, with the rest of device/,
-// where a vendor's spelling appears. PORTATTN_TARGET_HOST selects plain C++ for the CPU.
+// where a vendor's spelling appears. PORTATTN_TARGET_HOST selects plain C++ for the CPU, PORTATTN_TARGET_HIP AMD's
+// GPUs.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,14 @@
 #define PA_UNROLL
 #define PA_NO_UNROLL
 #else
+#if defined(PORTATTN_TARGET_HIP)
+#include <hip/hip_runtime.h>
+#define PA_GRID_CONSTANT  // kernel arguments are constant as they are
+#else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#define PA_GRID_CONSTANT __grid_constant__
+#endif
 #define PA_DEVICE __device__ __forceinline__
 #define PA_HOST_DEVICE __host__ __device__ __forceinline__
 #define PA_UNROLL _Pragma("unroll")
@@ -47,6 +54,16 @@ PA_DEVICE bf16 float_to_bf16(float f) {
   uint32_t is_nan = (u & 0x7fffffffu) > 0x7f800000u;
   return bf16{static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded)};
 }
+PA_DEVICE half float_to_half(float f) { return static_cast<half>(f); }
+
+#elif defined(PORTATTN_TARGET_HIP)
+
+using bf16 = __bf16;
+using half = _Float16;
+
+PA_DEVICE float to_float(bf16 x) { return static_cast<float>(x); }
+PA_DEVICE float to_float(half x) { return static_cast<float>(x); }
+PA_DEVICE bf16 float_to_bf16(float f) { return static_cast<bf16>(f); }
 PA_DEVICE half float_to_half(float f) { return static_cast<half>(f); }
 
 #else

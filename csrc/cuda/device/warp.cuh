@@ -19,6 +19,19 @@ PA_DEVICE V shuffle_from(V v, int) {
 
 PA_DEVICE bool warp_any(bool v) { return v; }
 
+#elif defined(PORTATTN_TARGET_HIP)
+
+constexpr int kWarpSize = 64;
+template <class V>
+PA_DEVICE V shuffle_xor(V v, int mask) {
+  return __shfl_xor(v, mask, kWarpSize);
+}
+template <class V>
+PA_DEVICE V shuffle_from(V v, int lane) {
+  return __shfl(v, lane, kWarpSize);
+}
+PA_DEVICE bool warp_any(bool v) { return __any(v) != 0; }
+
 #else
 
 constexpr int kWarpSize = 32;

@@ -12,6 +12,13 @@
 namespace portattn {
 using namespace host;
 }
+#elif defined(PORTATTN_TARGET_HIP)
+#include "arch/gfx942/copy.cuh"
+#include "arch/gfx942/mma.cuh"
+#include "arch/gfx942/traits.cuh"
+namespace portattn {
+using namespace gfx942;
+}
 #else
 #include "arch/sm80/copy.cuh"
 #include "arch/sm80/mma.cuh"

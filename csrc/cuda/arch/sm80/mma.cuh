@@ -5,6 +5,7 @@
 #include "arch/sm80/copy.cuh"
 #include "arch/sm80/layout.cuh"
 #include "device/types.cuh"
+#include "tile/fma_slots.cuh"
 
 namespace portattn::sm80 {
 
@@ -115,26 +116,6 @@ PA_DEVICE void mma_fragments(Acc& acc, ReadA read_a, ReadB read_b) {
         mma_16816(d[m][2 * n], a[m], b[0], b[1], T{});
         mma_16816(d[m][2 * n + 1], a[m], b[2], b[3], T{});
       }
-    }
-  }
-}
-
-// acc += A . B by multiply-adds; a(lane, s, k) and b(lane, k, c) give the operands of row slot s and column slot c. The
-// lane is made opaque in every step, or the addresses of all steps would be kept in registers.
-template <int Depth, class Acc, class A, class B>
-PA_DEVICE void fma_slots(Acc& acc, int lane, A a, B b) {
-  using V = typename Acc::Value;
-#pragma unroll 2
-  for (int k = 0; k < Depth; ++k) {
-    lane = opaque(lane);
-    V x[Acc::kRowSlots];
-    PA_UNROLL
-    for (int s = 0; s < Acc::kRowSlots; ++s) x[s] = a(lane, s, k);
-    PA_UNROLL
-    for (int c = 0; c < Acc::kColSlots; ++c) {
-      const V y = b(lane, k, c);
-      PA_UNROLL
-      for (int s = 0; s < Acc::kRowSlots; ++s) acc.at(s, c) += x[s] * y;
     }
   }
 }

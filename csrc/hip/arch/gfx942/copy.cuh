@@ -1,0 +1,140 @@
+// gfx942 and gfx950: global <-> shared tile copies, 16 bytes a thread through registers, and tile adds into global
+// float memory. Callers give 16-byte aligned rows; rows and columns out of bounds are never read.
+#pragma once
+
+#include "arch/gfx942/layout.cuh"
+#include "device/sync.cuh"
+#include "device/types.cuh"
+
+namespace portattn::gfx942 {
+
+constexpr int kCopyAlignment = 16;  // bytes; what the tile copies below ask of rows and strides
+
+typedef uint32_t Chunk __attribute__((ext_vector_type(4)));
+
+// Pointers that passed through shared memory are known to the compiler as generic ones, whose accesses wait for LDS and
+// global memory alike; these say where they point.
+template <class T>
+using Global = __attribute__((address_space(1))) T;
+
+template <class T>
+PA_DEVICE Global<const Chunk>* global_chunk(const T* p) {
+  return (Global<const Chunk>*)p;  // NOLINT: only this kind of cast changes the address space
+}
+template <class T>
+PA_DEVICE Global<Chunk>* global_chunk(T* p) {
+  return (Global<Chunk>*)p;  // NOLINT
+}
+PA_DEVICE Global<float>* global_float(const float* p) {
+  return (Global<float>*)const_cast<float*>(p);  // NOLINT
+}
+
+// How a block's threads share the 16-byte chunks of a tile: thread (row, chunk) takes every kRowsPerPass-th row.
+template <int Threads, class Smem>
+struct CopyThread {
+  using Layout = typename Smem::Layout;
+  static constexpr int kRowsPerPass = Threads / Layout::kChunks;
+  static constexpr int kPasses = (Smem::kRows + kRowsPerPass - 1) / kRowsPerPass;
+  static constexpr bool kRagged = Smem::kRows % kRowsPerPass != 0 || Threads % Layout::kChunks != 0;
+  static_assert(kRowsPerPass >= 1, "a row has at most as many chunks as the block has threads");
+
+  int row, chunk;
+  PA_DEVICE explicit CopyThread(int tid) : row(tid / Layout::kChunks), chunk(tid % Layout::kChunks) {
+    if (Threads % Layout::kChunks != 0 && row >= kRowsPerPass) row = Smem::kRows;  // a thread to spare
+  }
+  PA_DEVICE int col() const { return chunk * Layout::kChunk; }
+  PA_DEVICE int row_at(int pass) const { return row + pass * kRowsPerPass; }
+  PA_DEVICE bool inside(int pass) const { return !kRagged || row_at(pass) < Smem::kRows; }
+  PA_DEVICE int offset(int pass) const { return Layout::chunk_offset(row_at(pass), chunk); }
+};
+
+// A tile on its way to shared memory, in the registers of the block's threads. What is out of bounds is 0.
+template <int Threads, class Smem>
+class TileInFlight {
+ public:
+  using T = typename Smem::Element;
+  using Thread = CopyThread<Threads, Smem>;
+
+  PA_DEVICE TileInFlight(const T* src, int64_t row_stride, int rows_valid, int cols_valid, int tid)
+      : thread_(opaque(tid)) {
+    const T* from = src + thread_.row * row_stride + thread_.col();
+    const int rows = thread_.col() < cols_valid ? rows_valid : 0;
+    PA_UNROLL
+    for (int pass = 0; pass < Thread::kPasses; ++pass) {
+      chunks_[pass] = Chunk(0);
+      if (thread_.row_at(pass) < rows) chunks_[pass] = *global_chunk(from + pass * Thread::kRowsPerPass * row_stride);
+    }
+  }
+
+  PA_DEVICE void land(Smem tile) const {
+    PA_UNROLL
+    for (int pass = 0; pass < Thread::kPasses; ++pass) {
+      if (thread_.inside(pass)) *reinterpret_cast<Chunk*>(tile.data + thread_.offset(pass)) = chunks_[pass];
+    }
+  }
+
+ private:
+  Thread thread_;
+  Chunk chunks_[Thread::kPasses];
+};
+
+// The tile has landed for this thread when the call returns.
+template <int Threads, class Smem, class T>
+PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int rows_valid, int cols_valid, int tid) {
+  TileInFlight<Threads, Smem>(src, row_stride, rows_valid, cols_valid, tid).land(tile);
+}
+
+// dst[r] = src[r * stride] for r below rows_valid and 0 for the rest of Rows floats.
+template <int Threads, int Rows>
+PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, int rows_valid, int tid) {
+  PA_UNROLL
+  for (int r0 = 0; r0 < Rows; r0 += Threads) {
+    const int r = r0 + tid;
+    if (Rows % Threads != 0 && r >= Rows) break;
+    dst[r] = r < rows_valid ? *global_float(src + r * stride) : 0.f;
+  }
+}
+
+PA_DEVICE void copy_commit() {}
+template <int Pending>
+PA_DEVICE void copy_wait() {}
+
+// Rows [0, rows_valid) come from the tile, rows [rows_valid, rows_total) are written 0.
+template <int Threads, class Smem, class T>
+PA_DEVICE void store_tile(T* dst, int64_t row_stride, Smem tile, int rows_valid, int rows_total, int cols_valid,
+                          int tid) {
+  using Thread = CopyThread<Threads, Smem>;
+  const Thread thread(opaque(tid));
+  T* to = dst + thread.row * row_stride + thread.col();
+  const int rows = thread.col() < cols_valid ? rows_total : 0;
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    if (thread.inside(pass) && thread.row_at(pass) < rows) {
+      Chunk bits = Chunk(0);
+      if (thread.row_at(pass) < rows_valid) bits = *reinterpret_cast<const Chunk*>(tile.data + thread.offset(pass));
+      *global_chunk(to) = bits;
+    }
+    to += Thread::kRowsPerPass * row_stride;
+  }
+}
+
+// scratch[row, col] += tile, in ScratchLayout; `scratch` is the block of row 0, `step` leads to the block 16 rows on.
+// 16 x 8 blocks at or past `rows` or `cols` are left out. The order of additions is not fixed.
+template <class Tile>
+PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, int row, int col, int rows, int cols,
+                              int lane) {
+  using L = typename Tile::Layout;
+  PA_UNROLL
+  for (int s = 0; s < Tile::kRowSlots; ++s) {
+    const int r = row + L::row(lane, s), group = r / 16;
+    if (group * 16 >= rows) continue;
+    float* out = scratch + group * step + ScratchLayout::offset(r % 16, L::col(lane, 0)) + col * 16;
+    PA_UNROLL
+    for (int c = 0; c < Tile::kColSlots; ++c) {
+      if (col + c / 2 * 8 >= cols) continue;
+      __builtin_amdgcn_global_atomic_fadd_f32(global_float(out + c / 2 * 128 + c % 2), tile.at(s, c));
+    }
+  }
+}
+
+}  // namespace portattn::gfx942

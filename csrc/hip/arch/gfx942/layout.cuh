@@ -1,0 +1,104 @@
+// gfx942 (CDNA3) and gfx950: lane maps of MFMA 16x16 and the layout of tiles in LDS.
+// Source of the lane maps: AMD matrix instruction calculator,
+// https://github.com/ROCm/amd_matrix_instruction_calculator.
+//
+// D[i, j] = sum of A[i, k] B[k, j] gives lane 16 g + j the column j and rows i = 4 g + register. Operands are swapped:
+// A is the right factor of a product, so i runs over its columns and a lane owns one row of every 16.
+#pragma once
+
+#include "device/types.cuh"
+
+namespace portattn::gfx942 {
+
+constexpr int kLanes = 64;
+constexpr int kBlock = 16;  // rows and columns of one MFMA
+
+// Blocks that share the lanes' places: with two, neighbouring rows (or columns) are elements of the two blocks, so that
+// a lane which reads an operand across its rows reads pairs.
+constexpr int ways_of(int extent) { return extent % (2 * kBlock) == 0 ? 2 : 1; }
+
+// How the rows of the left factor are dealt to B's columns: column j of block b.
+template <int Extent>
+struct RowSide {
+  static constexpr int kWays = ways_of(Extent);
+  static constexpr int kGroups = Extent / kBlock / kWays;  // of kWays blocks
+  static PA_HOST_DEVICE constexpr int first(int j) { return j * kWays; }
+  static PA_HOST_DEVICE constexpr int place(int j, int block) {
+    return block / kWays * kBlock * kWays + first(j) + block % kWays;
+  }
+};
+
+// How the columns of the right factor are dealt to A's rows: row i of block b. Lane group g = i / 4 then holds columns
+// 8 t + 2 g + {0, 1} of a product for all t, which are those of one Philox call in each strip of 32
+// (device/philox.cuh).
+template <int Extent>
+struct ColSide {
+  static constexpr int kWays = ways_of(Extent);
+  static constexpr int kGroups = Extent / kBlock / kWays;
+  static PA_HOST_DEVICE constexpr int first(int i) {
+    return kWays == 2 ? i / 4 * 2 + i % 4 * 8 : i / 4 * 2 + i % 2 + i % 4 / 2 * 8;
+  }
+  static PA_HOST_DEVICE constexpr int place(int i, int block) {
+    return block / kWays * kBlock * kWays + first(i) + block % kWays;
+  }
+};
+
+// Accumulators of an M x N tile: 16 x 16 blocks of 4 registers.
+template <int M, int N>
+struct AccLayout {
+  static_assert(M % kBlock == 0 && N % kBlock == 0, "an accumulator tile is made of 16 x 16 blocks");
+  static constexpr int kRowSlots = M / kBlock;
+  static constexpr int kColSlots = N / 4;
+  static PA_HOST_DEVICE constexpr int index(int s, int c) { return (s * (N / kBlock) + block(c)) * 4 + element(c); }
+  static PA_HOST_DEVICE constexpr int row(int lane, int s) { return RowSide<M>::place(lane % kBlock, s); }
+  static PA_HOST_DEVICE constexpr int col(int lane, int c) { return c / 2 * 8 + lane / kBlock * 2 + c % 2; }
+
+ private:
+  static constexpr bool kPairs = ColSide<N>::kWays == 2;
+  static PA_HOST_DEVICE constexpr int block(int c) { return kPairs ? c / 8 * 2 + c % 2 : c / 4; }
+  static PA_HOST_DEVICE constexpr int element(int c) { return kPairs ? c / 2 % 4 : c % 4; }
+};
+
+// An operand fragment: lane 16 g + i holds the `Elements` values of k from here on, of row or column i.
+template <int Elements>
+PA_HOST_DEVICE constexpr int fragment_k(int lane, int step) {
+  return (step * (kLanes / kBlock) + lane / kBlock) * Elements;
+}
+
+// Row-major tile whose 16-byte chunks are permuted inside each row, and where a row is half of the 128 bytes of the 32
+// banks, inside a pair of rows. The permutations are exclusive-ors of row bits, found by search: reads of fragments
+// along rows (16 bytes a lane) and across rows (4 bytes a lane) are free of bank conflicts. How the LDS serves a wave:
+// https://rocm.docs.amd.com/projects/composable_kernel/en/latest/conceptual/ck_tile/hardware/lds_bank_conflicts.html
+template <class T, int Cols>
+struct SmemLayout {
+  static constexpr int kChunk = 16 / static_cast<int>(sizeof(T));  // elements of 16 bytes
+  static constexpr int kChunks = Cols / kChunk;
+  static_assert(Cols % kChunk == 0, "rows are whole 16-byte chunks");
+  static PA_HOST_DEVICE constexpr int chunk_offset(int row, int chunk) {
+    if (kChunks % 8 == 0) return row * Cols + (chunk ^ swizzle8(row)) * kChunk;
+    if (kChunks % 4 == 0) return swapped(row) * Cols + (chunk ^ swizzle4(row)) * kChunk;
+    return row * Cols + chunk * kChunk;
+  }
+  static PA_HOST_DEVICE constexpr int offset(int row, int col) {
+    return chunk_offset(row, col / kChunk) + col % kChunk;
+  }
+
+ private:
+  static PA_HOST_DEVICE constexpr int swizzle8(int row) {
+    return (row & 1) | ((row ^ row >> 3) & 2) | ((row << 1 ^ row ^ row >> 1) & 4);
+  }
+  static PA_HOST_DEVICE constexpr int swizzle4(int row) { return (row >> 4 & 1) | ((row ^ row >> 2) & 2); }
+  static PA_HOST_DEVICE constexpr int swapped(int row) {
+    return (row & ~1) | ((row ^ row >> 1 ^ row >> 2 ^ row >> 3 ^ row >> 4) & 1);
+  }
+};
+
+// Order of a 16-row block of the dq scratch (attn/params.h): strips of 8 columns, in which the lanes that hold one row
+// slot lie one after the other with their pairs of columns.
+struct ScratchLayout {
+  static PA_HOST_DEVICE constexpr int offset(int row, int col) {
+    return col / 8 * 128 + row % 2 * 64 + col % 8 / 2 * 16 + row / 2 * 2 + col % 2;
+  }
+};
+
+}  // namespace portattn::gfx942
