@@ -214,6 +214,8 @@ std::string describe_config(const AttnConfig& config) {
 const char* dtype_name(int64_t dtype) { return name_of(kDTypes, dtype); }
 const char* format_name(int64_t format) { return name_of(kFormats, format); }
 const char* mask_name(int64_t mask_type) { return name_of(kMasks, mask_type); }
+const char* bias_name(int64_t bias_type) { return name_of(kBiases, bias_type); }
+const char* softmax_name(int64_t softmax_type) { return name_of(kSoftmaxes, softmax_type); }
 const char* device_name(int64_t device_type) { return name_of(kDevices, device_type); }
 
 }  // namespace portattn

@@ -80,6 +80,9 @@ struct AttnConfig {
   int64_t bias_cols() const { return bias_seqlen_kv == kUnset ? max_seqlen_kv : bias_seqlen_kv; }
   bool applies_dropout() const { return is_training != 0 && dropout > 0; }
   bool has_segment_hint() const { return max_segment_seqlen_q > 0 || max_segment_seqlen_kv > 0; }
+  // Most tokens of a segment, as far as anything promises: the hint, or else max_seqlen. 0 = unknown (thd).
+  int64_t segment_bound_q() const { return max_segment_seqlen_q > 0 ? max_segment_seqlen_q : max_seqlen_q; }
+  int64_t segment_bound_kv() const { return max_segment_seqlen_kv > 0 ? max_segment_seqlen_kv : max_seqlen_kv; }
 };
 
 NVTEStatus set_int(AttnConfig* config, NVTEFusedAttnAttr attr, int64_t value);
@@ -97,6 +100,8 @@ NVTEStatus check_config(const AttnConfig& config);
 const char* dtype_name(int64_t dtype);
 const char* format_name(int64_t format);
 const char* mask_name(int64_t mask_type);
+const char* bias_name(int64_t bias_type);
+const char* softmax_name(int64_t softmax_type);
 const char* device_name(int64_t device_type);
 
 }  // namespace portattn

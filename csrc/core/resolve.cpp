@@ -57,6 +57,8 @@ AttnParams params_of(const AttnConfig& config) {
   fill_visibility(config, &p);
   fill_scores(config, &p);
   p.deterministic = config.deterministic != 0;
+  p.max_segment_seqlen_q = static_cast<int32_t>(config.segment_bound_q());
+  p.max_segment_seqlen_kv = static_cast<int32_t>(config.segment_bound_kv());
   return p;
 }
 

@@ -84,7 +84,9 @@ NVTEStatus launch_backward(const AttnConfig& config, const ResolvedConfig& resol
   const Plugin& plugin = *resolved.device.plugin;
   const DType dtype = static_cast<DType>(config.dtype);
   PA_RETURN_IF_ERROR(plan_sequences(resolved, resolved.backward, seqlens, workspace, params, stream));
-  PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, dtype, stream), "delta"));
+  if (resolved.backward.tiling.delta) {
+    PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, dtype, stream), "delta"));
+  }
   const Launch launch{resolved.device, dtype, *params, stream};
   PA_RETURN_IF_ERROR(check_launch(resolved, resolved.row->backward(launch), "the backward"));
   if (params->dbias.data != nullptr) {

@@ -54,7 +54,7 @@ NVTEStatus layout_workspace(const AttnConfig& config, NVTEDirection direction, c
   }
   if (direction == NVTE_BACKWARD) {
     const CheckedSize rows = CheckedSize(config.q_is_thd() ? 1 : config.batch_size) * config.rows_q();
-    builder.add(kDelta, rows * config.num_heads_q, sizeof(float));
+    if (tiling.delta) builder.add(kDelta, rows * config.num_heads_q, sizeof(float));
     if (tiling.dq_accum) {
       const CheckedSize groups = dq_scratch_groups(config.q_is_thd(), config.rows_q(), config.batch_size);
       builder.add(kDqAccum, groups * DqScratch::kRows * config.num_heads_q * config.head_dim_qk, sizeof(float));

@@ -14,7 +14,8 @@ namespace portattn {
 struct Tiling {
   int32_t tile_rows_q = 0;   // rows of a tile in the plan of thd queries; 0 = spans only
   int32_t tile_rows_kv = 0;  // likewise for thd keys
-  bool dq_accum = false;     // the backward adds dq up in float
+  bool delta = true;         // the backward is given delta
+  bool dq_accum = false;     // the backward adds dq up in float; needs delta's launch, which zeroes it
 };
 
 enum WorkspacePiece {

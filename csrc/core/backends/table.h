@@ -45,7 +45,8 @@ struct BackendRow {
   void (*refuse)(const AttnConfig& config, const Device& device, Refusal* refusal);
   // The rest is null for a row whose kernels are not built: it always refuses.
   Tiling (*tiling)(const AttnConfig& config, const Device& device, NVTEDirection direction);
-  // 0 or the device runtime's error. The backward is given delta, and dq_accum zeroed, and leaves dq, dk, dv.
+  // 0 or the device runtime's error. The backward is given delta, and dq_accum zeroed, as `tiling`
+  // asks, and leaves dq, dk, dv.
   int (*forward)(const Launch& launch);
   int (*backward)(const Launch& launch);
 };

@@ -139,6 +139,10 @@ struct AttnParams {
   const uint64_t* rng_state = nullptr;  // {seed, offset}
   // -- how ----------------------------------------------------------------------------------------------------
   bool deterministic = false;
+  // Most queries and keys of a sequence, as far as the caller promises; 0 = unknown. They choose among the kernels for
+  // short segments; a longer one is computed all the same.
+  int32_t max_segment_seqlen_q = 0;
+  int32_t max_segment_seqlen_kv = 0;
 };
 
 // Whether scores need more than a positive scale and an interval of keys. Kernels are built without and with these

@@ -119,6 +119,7 @@ class Case:
     softmax: str = "vanilla"
     dropout: float = 0.0
     deterministic: bool = False
+    promised: tuple[int, int] = (0, 0)  # max_segment_seqlen_q and _kv; 0 = not passed
 
     __repr__ = _short_repr
 

@@ -197,6 +197,8 @@ def make_config(problem: Problem, *, backend: str | None = None, training: bool 
         "softmax_type": case.softmax,
         "is_training": int(training),
         "deterministic": int(case.deterministic),
+        "max_segment_seqlen_q": case.promised[0],
+        "max_segment_seqlen_kv": case.promised[1],
         "backend": backend,
         "device_type": capi.device_type(problem.device),
         "device_index": problem.device.index or 0,

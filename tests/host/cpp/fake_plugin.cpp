@@ -145,8 +145,8 @@ const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim
   return nullptr;
 }
 
-const Plugin kPlugin = {kPluginAbi, FAKE_TARGET, "fake",          count_devices, device_info, set_device,
-                        error_text, find_fmha,   fake_cu_seqlens, fake_seq_plan, unfused_fwd, unfused_bwd,
+const Plugin kPlugin = {kPluginAbi, FAKE_TARGET, "fake",          count_devices, device_info,   set_device,
+                        error_text, find_fmha,   fake_cu_seqlens, fake_seq_plan, unfused_fwd,   unfused_bwd,
                         delta,      convert_dq,  bias_grad,       sink_grad,     small_seq_fwd, small_seq_bwd};
 
 }  // namespace

@@ -1,0 +1,88 @@
+// The work of one team: a segment and one of its key heads, with all query heads that share it. Nobody else writes the
+// unit's rows of o, dq, dk and dv, so nothing is added atomically and padding is zeroed by whoever owns its slot.
+#pragma once
+
+#include "attn/seqlen_info.cuh"
+#include "attn/visibility.cuh"
+#include "device/launch.cuh"
+#include "small_seq/launch.h"
+#include "small_seq/team.cuh"
+
+namespace portattn {
+
+struct SmallSeqParams {
+  AttnParams attn;
+  int32_t team_size;
+  int32_t num_units;
+  FastDivisor heads_kv;  // unit -> segment
+  FastDivisor group;     // query of a unit -> row; query heads that share a key head
+};
+
+// How blocks divide the units. A host block is one lane: it takes many units, one after the other.
+struct UnitWalk {
+  static constexpr int kThreads = kWarpSize == 1 ? 1 : 128;
+  static constexpr int kSteps = kWarpSize == 1 ? 64 : 1;
+
+  // f(team, unit) for each of a team's units, with one beyond the last where there are none left: all lanes of a warp
+  // take part in every exchange.
+  template <class F>
+  static PA_DEVICE void for_each(const SmallSeqParams& params, const BlockCtx& ctx, F f) {
+    const Team team(params.team_size, ctx.tid);
+    const int32_t teams = kThreads / params.team_size;
+    PA_NO_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      const int64_t unit = (int64_t{ctx.x} * kSteps + step) * teams + ctx.tid / params.team_size;
+      f(team, static_cast<int32_t>(min_of<int64_t>(unit, params.num_units)));
+    }
+  }
+
+  static Grid grid(const SmallSeqParams& params) {
+    return Grid{ceil_div<int64_t>(params.num_units, kSteps * (kThreads / params.team_size)), 1};
+  }
+};
+
+struct SmallSeqUnit {
+  int32_t seq = 0, head_kv = 0;
+  SeqRows q, kv;
+  int32_t num_queries = 0;  // rows times the query heads of the group
+
+  PA_DEVICE SmallSeqUnit(const SmallSeqParams& params, int32_t unit) {
+    if (unit >= params.num_units) return;
+    const AttnParams& p = params.attn;
+    seq = fast_divide(unit, params.heads_kv);
+    head_kv = unit - seq * p.num_heads_kv;
+    q = seq_rows(p.q_side, p.batch, seq);
+    kv = seq_rows(p.kv_side, p.batch, seq);
+    num_queries = q.len * static_cast<int32_t>(params.group.divisor);
+  }
+};
+
+// Query n of a unit: its row in the segment, its head, and the keys that it sees. None when n is past the last.
+struct UnitQuery {
+  bool exists;
+  int32_t row, head;
+  KeyRange keys;
+
+  PA_DEVICE UnitQuery(const SmallSeqParams& params, const SmallSeqUnit& unit, int32_t n)
+      : exists(n < unit.num_queries), row(exists ? fast_divide(n, params.group) : 0), keys{0, 0} {
+    const int32_t group = static_cast<int32_t>(params.group.divisor);
+    head = unit.head_kv * group + (exists ? n - row * group : 0);
+    if (exists) keys = Visibility(params.attn, unit.q.len, unit.kv.len).keys(row);
+  }
+
+  PA_DEVICE bool sees(int32_t key) const { return key >= keys.lo && key < keys.hi; }
+};
+
+// Zeroes the padding rows of the slot for heads [head, head + heads).
+template <class T, int kVecs>
+PA_DEVICE void zero_padding(const TensorView& view, int32_t seq, const SeqRows& rows, int32_t head, int32_t heads,
+                            int32_t dim, const Team& team) {
+  const FloatSlice<RowSlice<T, kVecs>::kElems> zero;
+  for (int32_t row = rows.len; row < rows.slot_len; ++row) {
+    for (int32_t h = head; h < head + heads; ++h) {
+      store_slice(row_pointer<T>(view, seq, rows, row, h), dim, team, 0.f, zero);
+    }
+  }
+}
+
+}  // namespace portattn
