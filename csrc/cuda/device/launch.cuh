@@ -78,20 +78,38 @@ int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, 
 
 #else
 
-// The second launch bound: blocks a multiprocessor on NVIDIA, warps on each of the four SIMDs of a compute unit on AMD.
-template <class Kernel>
 #if defined(PORTATTN_TARGET_HIP)
+
+// The second launch bound counts warps on each of the four SIMDs of a compute unit.
+template <class Kernel>
 constexpr int kLaunchBound = (Kernel::kThreads / kWarpSize * Kernel::kMinBlocks + 3) / 4;
+
+// The only argument of the running kernel, where it lies: as a value it would be copied to the stack by reread().
+template <class Params>
+PA_DEVICE const Params& kernel_argument(const Params&) {
+  return *(const Params*)__builtin_amdgcn_kernarg_segment_ptr();  // NOLINT: leaves the constant address space
+}
+
 #else
+
+// The second launch bound counts blocks on a multiprocessor.
+template <class Kernel>
 constexpr int kLaunchBound = Kernel::kMinBlocks;
+
+template <class Params>
+PA_DEVICE const Params& kernel_argument(const Params& params) {
+  return params;
+}
+
 #endif
 
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, kLaunchBound<Kernel>)
     kernel_entry(const PA_GRID_CONSTANT typename Kernel::Params params) {
   extern __shared__ __align__(1024) char smem[];
-  Kernel{}(params, BlockCtx{static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y),
-                            static_cast<int32_t>(gridDim.x), static_cast<int32_t>(threadIdx.x), smem});
+  Kernel{}(kernel_argument(params),
+           BlockCtx{static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y), static_cast<int32_t>(gridDim.x),
+                    static_cast<int32_t>(threadIdx.x), smem});
 }
 
 template <class Kernel>

@@ -14,6 +14,10 @@ template <class V>
 PA_DEVICE V opaque(V x) {
   return x;
 }
+template <class Params>
+PA_DEVICE const Params& reread(const Params& params) {
+  return params;
+}
 
 #else
 
@@ -36,6 +40,14 @@ PA_DEVICE V opaque(V x) {
   return x;
 }
 
+// A kernel's arguments, to be read where they are used: see below.
+template <class Params>
+PA_DEVICE const Params& reread(const Params& params) {
+  auto* constant = (const __attribute__((address_space(4))) Params*)&params;  // NOLINT: changes the address space
+  asm volatile("" : "+s"(constant));
+  return *(const Params*)constant;  // NOLINT
+}
+
 #else
 
 // The same for the lanes of one warp.
@@ -51,6 +63,13 @@ PA_DEVICE V opaque(V x) {
     asm volatile("" : "+r"(x));
   }
   return x;
+}
+
+// A kernel's arguments, to be read where they are used. NVIDIA's instructions do that; on AMD they are loaded into
+// scalar registers, and kept across a loop they would be more than there are.
+template <class Params>
+PA_DEVICE const Params& reread(const Params& params) {
+  return params;
 }
 
 #endif

@@ -58,8 +58,9 @@ class BwdDqGeneric {
     copy_commit();  // also for a tile that sees no key: dq is staged where q lands
 #pragma unroll 1
     for (int32_t n = tile_.blocks.begin; n < tile_.blocks.end; ++n) {
-      load_block(k_, tile_.k, p_.k.token_stride, n, p_.head_dim_qk);
-      load_block(v_, tile_.v, p_.v.token_stride, n, p_.head_dim_v);
+      const AttnParams& p = reread(p_);
+      load_block(k_, tile_.k, p.k.token_stride, n, p.head_dim_qk);
+      load_block(v_, tile_.v, p.v.token_stride, n, p.head_dim_v);
       copy_commit();
       copy_wait<0>();
       block_sync();  // k[n], v[n] (and q, do) have arrived for all

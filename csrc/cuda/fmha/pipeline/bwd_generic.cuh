@@ -113,27 +113,29 @@ class BwdGeneric {
 
   PA_DEVICE void describe_head(int32_t head, int32_t slot) const {
     if (tid_ != 0) return;
+    const AttnParams& p = reread(p_);
     const SeqRows& rows = tile_.q_rows;
-    new (&heads_[slot]) Head{row_pointer<const T>(p_.q, tile_.seq, rows, 0, head),
-                             row_pointer<const T>(p_.d_o, tile_.seq, rows, 0, head),
-                             row_pointer<const float>(p_.lse, tile_.seq, rows, 0, head),
-                             row_pointer<const float>(p_.delta, tile_.seq, rows, 0, head),
-                             p_.dq_accum.data == nullptr ? nullptr : dq_scratch(p_, tile_.seq, rows, head),
-                             Score<T, Problem::kExtras>(p_, tile_.seq, head, tile_.visible.offset()),
-                             make_dropout(p_, tile_.seq, head)};
+    new (&heads_[slot]) Head{row_pointer<const T>(p.q, tile_.seq, rows, 0, head),
+                             row_pointer<const T>(p.d_o, tile_.seq, rows, 0, head),
+                             row_pointer<const float>(p.lse, tile_.seq, rows, 0, head),
+                             row_pointer<const float>(p.delta, tile_.seq, rows, 0, head),
+                             p.dq_accum.data == nullptr ? nullptr : dq_scratch(p, tile_.seq, rows, head),
+                             Score<T, Problem::kExtras>(p, tile_.seq, head, tile_.visible.offset()),
+                             make_dropout(p, tile_.seq, head)};
   }
 
   PA_DEVICE void load_stage(const Head& head, int32_t m, int32_t stage) const {
+    const AttnParams& p = reread(p_);
     const Stage to = stage_at(stage);
     const int32_t row0 = m * Problem::kBlockQ, rows = tile_.q_rows.len - row0;
-    load_tile_async<Problem::kThreads>(to.q, head.q + row0 * p_.q.token_stride, p_.q.token_stride, rows, p_.head_dim_qk,
+    load_tile_async<Problem::kThreads>(to.q, head.q + row0 * p.q.token_stride, p.q.token_stride, rows, p.head_dim_qk,
                                        tid_);
-    load_tile_async<Problem::kThreads>(to.d_o, head.d_o + row0 * p_.d_o.token_stride, p_.d_o.token_stride, rows,
-                                       p_.head_dim_v, tid_);
-    load_vector_async<Problem::kThreads, Problem::kBlockQ>(to.lse, head.lse + row0 * p_.lse.token_stride,
-                                                           p_.lse.token_stride, rows, tid_);
-    load_vector_async<Problem::kThreads, Problem::kBlockQ>(to.delta, head.delta + row0 * p_.delta.token_stride,
-                                                           p_.delta.token_stride, rows, tid_);
+    load_tile_async<Problem::kThreads>(to.d_o, head.d_o + row0 * p.d_o.token_stride, p.d_o.token_stride, rows,
+                                       p.head_dim_v, tid_);
+    load_vector_async<Problem::kThreads, Problem::kBlockQ>(to.lse, head.lse + row0 * p.lse.token_stride,
+                                                           p.lse.token_stride, rows, tid_);
+    load_vector_async<Problem::kThreads, Problem::kBlockQ>(to.delta, head.delta + row0 * p.delta.token_stride,
+                                                           p.delta.token_stride, rows, tid_);
     copy_commit();
   }
 
@@ -170,6 +172,7 @@ class BwdGeneric {
   }
 
   PA_DEVICE void add_dq(const Head& head, int32_t m) const {
+    const AttnParams& p = reread(p_);
     const typename Problem::DqTiling at(warp_);
     typename Problem::DqTile dq;
     dq.fill(Acc(0));
@@ -177,9 +180,9 @@ class BwdGeneric {
     const Acc scale = head.score.scale();
     for_each(dq, lane_, [&](Acc& x, int, int, int) { x *= scale; });
     const int32_t row0 = m * Problem::kBlockQ;
-    const int64_t step = dq_scratch_step(p_);
+    const int64_t step = dq_scratch_step(p);
     add_to_scratch(head.dq_accum + row0 / DqScratch::kRows * step, step, dq, at.row, at.col, tile_.q_rows.len - row0,
-                   p_.head_dim_qk, lane_);
+                   p.head_dim_qk, lane_);
   }
 
   const AttnParams& p_;

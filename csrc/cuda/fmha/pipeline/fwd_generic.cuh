@@ -58,9 +58,10 @@ class FwdGeneric {
     }
 #pragma unroll 1
     for (; n >= tile.blocks.begin; --n) {
+      const AttnParams& p = reread(p_);
       copy_wait<0>();
       block_sync();  // k[n] (and q) have arrived for all; all are done with v[n + 1]
-      load_block(v_, tile.v, p_.v.token_stride, n, tile.visible.seqlen_kv(), p_.head_dim_v);
+      load_block(v_, tile.v, p.v.token_stride, n, tile.visible.seqlen_kv(), p.head_dim_v);
       copy_commit();
       ScoreTile s;
       s.fill(Acc(0));
@@ -68,7 +69,7 @@ class FwdGeneric {
       copy_wait<0>();
       block_sync();  // v[n] has arrived for all; all are done with k[n]
       if (n > tile.blocks.begin) {
-        load_block(k_, tile.k, p_.k.token_stride, n - 1, tile.visible.seqlen_kv(), p_.head_dim_qk);
+        load_block(k_, tile.k, p.k.token_stride, n - 1, tile.visible.seqlen_kv(), p.head_dim_qk);
       }
       copy_commit();
       make_scores(tile, n, s);

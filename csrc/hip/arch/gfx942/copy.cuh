@@ -13,20 +13,12 @@ constexpr int kCopyAlignment = 16;  // bytes; what the tile copies below ask of 
 typedef uint32_t Chunk __attribute__((ext_vector_type(4)));
 
 // Pointers that passed through shared memory are known to the compiler as generic ones, whose accesses wait for LDS and
-// global memory alike; these say where they point.
+// global memory alike; this says where they point. An address is taken as it comes.
 template <class T>
 using Global = __attribute__((address_space(1))) T;
-
-template <class T>
-PA_DEVICE Global<const Chunk>* global_chunk(const T* p) {
-  return (Global<const Chunk>*)p;  // NOLINT: only this kind of cast changes the address space
-}
-template <class T>
-PA_DEVICE Global<Chunk>* global_chunk(T* p) {
-  return (Global<Chunk>*)p;  // NOLINT
-}
-PA_DEVICE Global<float>* global_float(const float* p) {
-  return (Global<float>*)const_cast<float*>(p);  // NOLINT
+template <class T, class Address>
+PA_DEVICE Global<T>* global(Address address) {
+  return (Global<T>*)address;  // NOLINT: only this kind of cast changes the address space
 }
 
 // How a block's threads share the 16-byte chunks of a tile: thread (row, chunk) takes every kRowsPerPass-th row.
@@ -57,12 +49,13 @@ class TileInFlight {
 
   PA_DEVICE TileInFlight(const T* src, int64_t row_stride, int rows_valid, int cols_valid, int tid)
       : thread_(opaque(tid)) {
-    const T* from = src + thread_.row * row_stride + thread_.col();
+    uint64_t from = reinterpret_cast<uint64_t>(src + thread_.row * row_stride + thread_.col());
     const int rows = thread_.col() < cols_valid ? rows_valid : 0;
     PA_UNROLL
     for (int pass = 0; pass < Thread::kPasses; ++pass) {
       chunks_[pass] = Chunk(0);
-      if (thread_.row_at(pass) < rows) chunks_[pass] = *global_chunk(from + pass * Thread::kRowsPerPass * row_stride);
+      if (thread_.row_at(pass) < rows) chunks_[pass] = *global<const Chunk>(from);
+      from = opaque(from + Thread::kRowsPerPass * row_stride * sizeof(T));
     }
   }
 
@@ -91,7 +84,7 @@ PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, i
   for (int r0 = 0; r0 < Rows; r0 += Threads) {
     const int r = r0 + tid;
     if (Rows % Threads != 0 && r >= Rows) break;
-    dst[r] = r < rows_valid ? *global_float(src + r * stride) : 0.f;
+    dst[r] = r < rows_valid ? *global<const float>(src + r * stride) : 0.f;
   }
 }
 
@@ -105,16 +98,16 @@ PA_DEVICE void store_tile(T* dst, int64_t row_stride, Smem tile, int rows_valid,
                           int tid) {
   using Thread = CopyThread<Threads, Smem>;
   const Thread thread(opaque(tid));
-  T* to = dst + thread.row * row_stride + thread.col();
+  uint64_t to = reinterpret_cast<uint64_t>(dst + thread.row * row_stride + thread.col());
   const int rows = thread.col() < cols_valid ? rows_total : 0;
   PA_UNROLL
   for (int pass = 0; pass < Thread::kPasses; ++pass) {
     if (thread.inside(pass) && thread.row_at(pass) < rows) {
       Chunk bits = Chunk(0);
       if (thread.row_at(pass) < rows_valid) bits = *reinterpret_cast<const Chunk*>(tile.data + thread.offset(pass));
-      *global_chunk(to) = bits;
+      *global<Chunk>(to) = bits;
     }
-    to += Thread::kRowsPerPass * row_stride;
+    to = opaque(to + Thread::kRowsPerPass * row_stride * sizeof(T));
   }
 }
 
@@ -132,7 +125,7 @@ PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, in
     PA_UNROLL
     for (int c = 0; c < Tile::kColSlots; ++c) {
       if (col + c / 2 * 8 >= cols) continue;
-      __builtin_amdgcn_global_atomic_fadd_f32(global_float(out + c / 2 * 128 + c % 2), tile.at(s, c));
+      __builtin_amdgcn_global_atomic_fadd_f32(global<float>(out + c / 2 * 128 + c % 2), tile.at(s, c));
     }
   }
 }
