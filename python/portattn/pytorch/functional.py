@@ -64,6 +64,8 @@ def dot_product_attention(
     return_lse: bool = False,
     bottom_right_diagonal: bool | None = None,
     rng_state: torch.Tensor | None = None,
+    max_segment_seqlen_q: int | None = None,
+    max_segment_seqlen_kv: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """softmax(attn_scale * q k^T) v, with everything docs/numerics.md describes.
 
@@ -76,8 +78,9 @@ def dot_product_attention(
     left and right of the diagonal, inclusive, -1 = unbounded. bottom_right_diagonal: how the window and ALiBi of a
     mask without a diagonal are aligned. bias: [1 or b, 1 or h, s_q, s_kv]. attention_mask: True = masked out,
     [b, 1, 1, s] or a pair of them for padding masks, broadcastable to [b, h, s_q, s_kv] for "arbitrary". backend:
-    "fused_varlen" or "unfused" to insist on one. strict: a fallback is an error. rng_state: int64 [2] on q's device, to
-    fix what dropout drops; by default it is drawn from torch's generator.
+    "fused_varlen", "small_seq" or "unfused" to insist on one. strict: a fallback is an error. rng_state: int64 [2] on q's device, to
+    fix what dropout drops; by default it is drawn from torch's generator. max_segment_seqlen_*: a promise that no
+    sequence has more tokens; up to 32 of each bring in the backend for very many short sequences, small_seq.
     """
     if attention_mask is not None and attn_mask_type != "arbitrary":
         return _with_padding_mask(**locals())
@@ -85,7 +88,7 @@ def dot_product_attention(
         q, k, v, qkv_format, attn_mask_type, cu_seqlens_q, cu_seqlens_kv, cu_seqlens_q_padded, cu_seqlens_kv_padded,
         max_seqlen_q, max_seqlen_kv, window_size, chunk_size, attn_scale, softcap, bias, bias_type, alibi_slopes,
         softmax_type, softmax_offset, attention_mask, dropout_p, deterministic, backend, strict, bottom_right_diagonal,
-        rng_state,
+        rng_state, max_segment_seqlen_q, max_segment_seqlen_kv,
     )  # fmt: skip
     if settings is None:
         out, lse = fused_attn(*problem, needs_grad or return_lse or dropout_p > 0.0)
@@ -145,6 +148,8 @@ def _prepare(
     strict: bool,
     bottom_right_diagonal: bool | None,
     rng_state: torch.Tensor | None,
+    max_segment_seqlen_q: int | None,
+    max_segment_seqlen_kv: int | None,
 ) -> tuple[Settings | None, tuple[Any, ...], bool]:
     """The operators' arguments in their order, with the settings they came from (None while tracing) and whether a
     gradient is wanted."""
@@ -170,7 +175,7 @@ def _prepare(
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     static = (
         qkv_format, attn_mask_type, window_size, bottom_right_diagonal, chunk_size, bias_type, bias_grad, softmax_type,
-        training, deterministic, backend, strict,
+        training, deterministic, backend, strict, max_segment_seqlen_q or 0, max_segment_seqlen_kv or 0,
     )  # fmt: skip
     settings = None
     if torch.compiler.is_compiling():

@@ -76,6 +76,9 @@ class DotProductAttention(torch.nn.Module):
 
     num_attention_heads is the number over all tensor parallel ranks, kv_channels one head dim or a pair (d_qk, d_v).
     The output has its heads merged: [s, b, h * d_v], [b, s, h * d_v] or [t, h * d_v].
+
+    portattn only: max_segment_seqlen_q and max_segment_seqlen_kv promise that no sequence of a call has more tokens; up
+    to 32 of each bring in the backend for very many short sequences.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class DotProductAttention(torch.nn.Module):
         softmax_type: str = "vanilla",
         return_max_logit: bool = False,
         name: str | None = None,
+        max_segment_seqlen_q: int | None = None,
+        max_segment_seqlen_kv: int | None = None,
     ) -> None:
         super().__init__()
         _refuse_unless_default(cp_group=cp_group, return_max_logit=return_max_logit)
@@ -132,6 +137,8 @@ class DotProductAttention(torch.nn.Module):
         self.attention_type = attention_type
         self.layer_number = layer_number or 1
         self.name = name
+        self.max_segment_seqlen_q = max_segment_seqlen_q
+        self.max_segment_seqlen_kv = max_segment_seqlen_kv
         self.rng_state_tracker = None if sequence_parallel else get_rng_state_tracker
         self.deterministic = not env.nondeterministic_allowed()
         self._mask_defaults = self._mask_settings(self.attn_mask_type, window_size, bottom_right_diagonal)
@@ -241,6 +248,8 @@ class DotProductAttention(torch.nn.Module):
             deterministic=self.deterministic,
             bottom_right_diagonal=bottom_right,
             rng_state=self._rng_state(query_layer.device) if dropout_p > 0.0 else None,
+            max_segment_seqlen_q=self.max_segment_seqlen_q,
+            max_segment_seqlen_kv=self.max_segment_seqlen_kv,
         )
         layers = (query_layer, key_layer, value_layer)
         attend = _recomputed_attention if checkpoint_core_attention else dot_product_attention

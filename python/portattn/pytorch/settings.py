@@ -22,6 +22,8 @@ def build_attrs(
     deterministic: bool,
     backend: str | None,
     strict: bool,
+    max_segment_seqlen_q: int,
+    max_segment_seqlen_kv: int,
 ) -> tuple[int, ...]:
     """Attribute, value, attribute, value, ...: only what differs from the C API's defaults, except formats and mask."""
     qkv_format_value = enum_value(qkv_format, QKV_FORMATS, "qkv_format")
@@ -40,6 +42,8 @@ def build_attrs(
         (ConfigAttr.DETERMINISTIC.value, int(deterministic), 0),
         (ConfigAttr.BACKEND.value, enum_value(backend, BACKENDS, "backend"), -1),
         (ConfigAttr.STRICT.value, int(strict), 0),
+        (ConfigAttr.MAX_SEGMENT_SEQLEN_Q.value, max_segment_seqlen_q, 0),
+        (ConfigAttr.MAX_SEGMENT_SEQLEN_KV.value, max_segment_seqlen_kv, 0),
     )
     for attr, value, default in optional:
         if value != default:
