@@ -84,6 +84,10 @@ int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, 
 template <class Kernel>
 constexpr int kLaunchBound = (Kernel::kThreads / kWarpSize * Kernel::kMinBlocks + 3) / 4;
 
+// A grid counts threads, not blocks, in 32 bits.
+template <class Kernel>
+constexpr int64_t kMaxGridX = UINT32_MAX / Kernel::kThreads;
+
 // The only argument of the running kernel, where it lies: as a value it would be copied to the stack by reread().
 template <class Params>
 PA_DEVICE const Params& kernel_argument(const Params&) {
@@ -95,6 +99,9 @@ PA_DEVICE const Params& kernel_argument(const Params&) {
 // The second launch bound counts blocks on a multiprocessor.
 template <class Kernel>
 constexpr int kLaunchBound = Kernel::kMinBlocks;
+
+template <class Kernel>
+constexpr int64_t kMaxGridX = INT32_MAX;
 
 template <class Params>
 PA_DEVICE const Params& kernel_argument(const Params& params) {
@@ -115,7 +122,7 @@ __global__ void __launch_bounds__(Kernel::kThreads, kLaunchBound<Kernel>)
 template <class Kernel>
 int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, void* stream) {
   if (grid.x == 0 || grid.y == 0) return 0;
-  if (grid.x > INT32_MAX || grid.y > 65535) return kLaunchTooLarge;
+  if (grid.x > kMaxGridX<Kernel> || grid.y > 65535) return kLaunchTooLarge;
   const void* entry = reinterpret_cast<const void*>(kernel_entry<Kernel>);
   if (smem_bytes > 48 * 1024) {
     cudaError_t error =
