@@ -1,13 +1,21 @@
-"""The compiler for AMD GPUs, for tests: what the machine has, or what cmake/hip_toolchain.py can set up."""
+"""The compiler for AMD GPUs and the library built with it, for tests: the compiler that the machine has, or what
+cmake/hip_toolchain.py can set up."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 import hip_toolchain
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
@@ -26,3 +34,28 @@ def toolchain() -> hip_toolchain.Toolchain:
         assert "CI" not in os.environ, f"no compiler for AMD GPUs in CI: {answer}"
         pytest.skip(f"no compiler for AMD GPUs: {answer}")
     return answer
+
+
+def run(command: Sequence[object]) -> None:
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}"
+
+
+def build(arch: str, *targets: str) -> Path:
+    """The build folder of libportattn_hip.so for one arch, with `targets` made: the library, or objects of it."""
+    toolchain()
+    folder = ROOT / "build" / f"hip-{arch}"
+    folder.mkdir(parents=True, exist_ok=True)
+    configure = ["cmake", "--preset", "hip", "-B", folder, "-DPORTATTN_TARGETS=hip", f"-DPORTATTN_HIP_ARCHS={arch}"]
+    jobs = str(len(os.sched_getaffinity(0)))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same
+        run([*configure, f"-DPython3_EXECUTABLE={sys.executable}"])
+        run(["cmake", "--build", folder, "--parallel", jobs, "--target", *targets])
+    return folder
+
+
+def library() -> Path:
+    """libportattn_hip.so for gfx942."""
+    return build("gfx942", "portattn_hip") / "lib" / "libportattn_hip.so"

@@ -4,6 +4,7 @@ touches nothing."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -142,3 +143,14 @@ def test_says_what_to_install_where_no_names_are(tmp_path: Path) -> None:
     result = subprocess.run([str(word) for word in bare], capture_output=True, text=True)
     assert result.returncode == 1
     assert "install torch" in result.stderr
+
+
+def test_mirror_of_the_project_differs_in_device_alone(tmp_path: Path) -> None:
+    rules = hipify.Rules(**json.loads(hipify.MAP.read_text()))
+    source, overlay = ROOT / "csrc" / "cuda", ROOT / "csrc" / "hip"
+    written = hipify.hipify(source, overlay, tmp_path / "out", rules)
+    ours = {name: file for name, file in hipify.files_in(source).items() if not rules.skips(name)}
+    assert len(written) == len(ours) + len(hipify.files_in(overlay))
+    differing = [name for name, file in ours.items() if file.read_text() != written[name]]
+    assert differing, "device/ holds the vendor's spelling: nothing was translated"
+    assert [name.as_posix() for name in differing if name.parts[0] != "device"] == []
