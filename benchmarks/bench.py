@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from routines import attention, host_overhead, plots, report
+from routines import attention, host_overhead, plots, report, small_seq
 from routines.cases import Group, load_groups
 from routines.machine import REPOSITORY, describe
 from routines.options import Options
 from routines.timing import make_timer
 
-ROUTINES = {"attention": attention.run, "host_overhead": host_overhead.run}
+ROUTINES = {"attention": attention.run, "host_overhead": host_overhead.run, "small_seq": small_seq.run}
 ROUNDS, QUICK_ROUNDS = 24, 5
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "docs" / "performance.md"

@@ -25,6 +25,9 @@ LABELS = {
     "sdpa_padded": "padded torch SDPA",
     "fa2_varlen": "FA2 varlen (torch)",
     "torch_varlen": "torch varlen_attn",
+    "cudnn_padded": "cuDNN, padded (torch SDPA)",
+    "einsum_compiled": "compiled einsum + softmax",
+    "fa4_varlen": "FA4 varlen",
 }
 
 

@@ -19,9 +19,10 @@ def draw(result: dict[str, Any], stem: str, directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for group in result["groups"]:
-        if group["routine"] == "attention" and group.get("rows"):
+        draw_group = {"attention": _draw_group, "small_seq": _draw_shares}.get(group["routine"])
+        if draw_group is not None and group.get("rows"):
             path = directory / f"performance_{stem}_{group['name']}.png"
-            _draw_group(group, path)
+            draw_group(group, path)
             written.append(path)
     return written
 
@@ -38,6 +39,31 @@ def _draw_group(group: dict[str, Any], path: Path) -> None:
         for axis, direction in zip(row_of_axes, directions, strict=True):
             rows = [row for row in group["rows"] if row["model"] == model and row["direction"] == direction]
             _draw_panel(axis, group, rows, f"{model}, {direction}")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.suptitle(group["title"], fontsize=10)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _draw_shares(group: dict[str, Any], path: Path) -> None:
+    """Bytes that must move over time, as a share of the copy bandwidth: one panel for each direction."""
+    import matplotlib.pyplot as plt
+
+    names = [OURS, *group["peers"]]
+    figure, axes = plt.subplots(1, len(DIRECTIONS), figsize=(13, 4.2), squeeze=False, layout="constrained")
+    for axis, direction in zip(axes[0], DIRECTIONS, strict=True):
+        rows = [row for row in group["rows"] if row["direction"] == direction]
+        width = 0.8 / len(names)
+        for index, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+            heights = [100 * row["implementations"].get(name, {}).get("share", 0.0) for row in rows]
+            places = [x + width * (index - (len(names) - 1) / 2) for x in range(len(rows))]
+            axis.bar(places, heights, width, label=LABELS[name], color=colour)
+        axis.set_xticks(range(len(rows)), [row["model"].replace(", ", "\n") for row in rows], fontsize=6.5)
+        axis.set_ylabel("% of copy bandwidth", fontsize=8)
+        axis.set_ylim(0, 100)
+        axis.set_title(direction, fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     figure.suptitle(group["title"], fontsize=10)

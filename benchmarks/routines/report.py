@@ -22,8 +22,8 @@ def group_report(group: dict[str, Any]) -> str:
         return f"Not run: {group['skipped']}."
     if not group["rows"]:
         return group.get("error", "No case selected.")
-    is_overhead = group["routine"] == "host_overhead"
-    parts = [_overhead_table(group) if is_overhead else _attention_table(group)]
+    table = {"host_overhead": _overhead_table, "small_seq": _small_seq_table}.get(group["routine"], _attention_table)
+    parts = [table(group)]
     parts += [_summary(group)] if group.get("target") else []
     skipped = sorted({reason for row in group["rows"] for reason in row["skipped"].values()})
     parts += ["\n".join(f"- {reason}" for reason in skipped)] if skipped else []
@@ -41,7 +41,8 @@ def failures(groups: Iterable[dict[str, Any]]) -> list[str]:
             if OURS in row["skipped"]:
                 found.append(f"{name}: {row['skipped'][OURS]}")
             elif not _is_right(row, OURS):
-                found.append(f"{name}: {_cell(row, OURS, 1.0)}")
+                check = row["implementations"][OURS]["refcheck"]
+                found.append(f"{name}: wrong: {check['tensor']} off by {check['worst']:.3g} x tolerance")
     return found
 
 
@@ -96,6 +97,33 @@ def _overhead_table(group: dict[str, Any]) -> str:
         met = f" {_met(found[OURS]['median_us'] <= row['max_us'])}" if OURS in found else ""
         lines.append([row["model"], *cells, f"≤ {row['max_us']}{met}"])
     return _markdown(["call", *(f"{LABELS[n]}, µs" for n in names), "target, µs"], lines, left_columns=1)
+
+
+def _small_seq_table(group: dict[str, Any]) -> str:
+    """Times and shares of the copy bandwidth, and the speed against the fastest peer."""
+    names = [OURS, *(peer for peer in group["peers"] if any(peer in row["implementations"] for row in group["rows"]))]
+    header = ["segments", "pass", "MB", *(f"{LABELS[name]}, ms" for name in names)]
+    header += ["of copy bandwidth", "target", "÷ fastest peer", "target"]
+    lines = []
+    for row in group["rows"]:
+        cells = [row["model"], row["direction"], f"{row['bytes'] / 1e6:.0f}"]
+        cells += [_share_cell(row, name) for name in names]
+        share = row["implementations"].get(OURS, {}).get("share")
+        cells += ["-" if share is None else f"{100 * share:.0f} % of {row['copy_gbs']:.0f} GB/s"]
+        cells += ["-" if share is None else f"≥ {100 * row['share_target']:.0f} % {_met(share >= row['share_target'])}"]
+        ratio, wanted = row.get("ratio"), row["ratio_target"]
+        cells += ["-", "-"] if ratio is None else [_ratio_text(ratio), f"≥ {wanted} {_met(ratio >= wanted)}"]
+        lines.append(cells)
+    return _markdown(header, lines, left_columns=2)
+
+
+def _share_cell(row: Row, name: str) -> str:
+    if name not in row["implementations"]:
+        return "-"
+    found = row["implementations"][name]
+    if not _is_right(row, name):
+        return f"wrong: {found['refcheck']['tensor']} off by {found['refcheck']['worst']:.3g} x tolerance"
+    return f"{_three_digits(found['median_ms'])} ({100 * found['share']:.0f} %)"
 
 
 def _cell(row: Row, name: str, factor: float) -> str:
