@@ -2,6 +2,7 @@
 set(PORTATTN_TARGETS "host" CACHE STRING "device libraries to build: host;cuda;hip")
 set(PORTATTN_CUDA_ARCHS "80;90a" CACHE STRING "machine code in libportattn_cuda.so")
 set(PORTATTN_TORCH_DIR "" CACHE PATH "directory of an installed torch package; empty = no torch ops")
+set(PORTATTN_JAX_INCLUDE_DIR "" CACHE PATH "what jax.ffi.include_dir() says; empty = no XLA FFI handlers")
 option(PORTATTN_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer in the core and the host library" OFF)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

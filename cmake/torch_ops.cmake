@@ -5,6 +5,7 @@
 # nvte_* symbols globally would otherwise bind our calls to that library.
 file(GLOB torch_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/python/csrc/torch_ops*.cpp")
 add_library(portattn_torch SHARED ${torch_sources})
+target_include_directories(portattn_torch PRIVATE "${PORTATTN_CSRC}")
 target_include_directories(portattn_torch SYSTEM PRIVATE "${PORTATTN_TORCH_DIR}/include"
                            "${PORTATTN_TORCH_DIR}/include/torch/csrc/api/include")
 target_compile_definitions(portattn_torch PRIVATE TORCH_TARGET_VERSION=0x020b000000000000)

@@ -7,11 +7,16 @@
 // hold these calls can be cached. Shapes of out and lse are repeated for tracing in portattn/pytorch/ops.py.
 #include <tuple>
 
-#include "config_cache.h"
+#include "bindings/config_cache.h"
 #include "tensor_view.h"
 
 namespace portattn_torch {
 namespace {
+
+using portattn_bindings::cached_config;
+using portattn_bindings::check;
+using portattn_bindings::Config;
+using portattn_bindings::ConfigKey;
 
 struct FormatDims {
   int batch;  // -1: packed

@@ -1,6 +1,6 @@
 // A small cache of NVTEFusedAttnConfig handles, keyed by the whole list of attributes, so that a repeated call finds
 // its checked config and workspace sizes in about a microsecond. One cache a thread: a config belongs to one thread at
-// a time. Knows the C API only, nothing of torch.
+// a time. Knows the C API only; the bindings of every framework share it.
 #pragma once
 
 #include <array>
@@ -15,10 +15,10 @@
 
 #include "portattn/portattn.h"
 
-namespace portattn_torch {
+namespace portattn_bindings {
 
-// What the caller got wrong, or what no backend can do, becomes Python's ValueError; the rest a RuntimeError. torch
-// translates these two standard exceptions.
+// What the caller got wrong, or what no backend can do, becomes std::invalid_argument, Python's ValueError; the rest
+// std::runtime_error.
 inline void check(NVTEStatus status) {
   if (status == NVTE_SUCCESS) return;
   const std::string text = nvte_get_last_error();
@@ -108,4 +108,4 @@ inline Config& cached_config(const ConfigKey& key) {
   return *cache.emplace(key, std::move(config)).first->second;
 }
 
-}  // namespace portattn_torch
+}  // namespace portattn_bindings

@@ -1,0 +1,1 @@
+"""jax primitives over the custom calls of libportattn_jax.so."""
