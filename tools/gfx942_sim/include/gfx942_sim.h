@@ -25,7 +25,7 @@ typedef enum gfxsim_status {
   GFXSIM_HAZARD = 7,              /* a register or LDS dword is used before the s_waitcnt that covers its load */
   GFXSIM_HANG = 8,                /* instruction limit reached, or waves wait at a barrier for waves that ended */
   GFXSIM_TRAP = 9,                /* the kernel executed s_trap, or wrote what hardware would not accept */
-  GFXSIM_TOOL_MISSING = 10        /* llvm-objdump was not found or failed */
+  GFXSIM_TOOL_MISSING = 10        /* libLLVM with the AMDGPU target was not found: see GFX942_SIM_LLVM */
 } gfxsim_status;
 
 typedef struct gfxsim_object gfxsim_object;
@@ -33,8 +33,8 @@ typedef struct gfxsim_kernel gfxsim_kernel; /* belongs to its object */
 
 /* ---- code objects ---- */
 
-/* `bytes`: one ELF for gfx942 or gfx950, as out of an offload bundle; copied. The disassembler's output is kept in the
- * folder GFX942_SIM_CACHE (default: gfx942_sim below XDG_CACHE_HOME or ~/.cache) under a hash of the object. */
+/* `bytes`: one ELF for gfx942 or gfx950, as out of an offload bundle; copied. Kernels are disassembled, by libLLVM, and
+ * decoded when they are first launched, which takes milliseconds. */
 gfxsim_status gfxsim_object_load(const void* bytes, size_t size, gfxsim_object** object);
 void gfxsim_object_free(gfxsim_object* object);
 size_t gfxsim_object_kernel_count(const gfxsim_object* object);
@@ -81,15 +81,15 @@ void gfxsim_memory_set_lookup(gfxsim_memory_lookup lookup);
 /* Classes of instructions: the counters of a report, and the input of a cost model. */
 typedef enum gfxsim_class {
   GFXSIM_CLASS_SALU = 0,
-  GFXSIM_CLASS_SMEM = 1,       /* scalar loads */
-  GFXSIM_CLASS_BRANCH = 2,     /* branches, calls, end of program */
+  GFXSIM_CLASS_SMEM = 1,   /* scalar loads */
+  GFXSIM_CLASS_BRANCH = 2, /* branches, calls, end of program */
   GFXSIM_CLASS_BARRIER = 3,
-  GFXSIM_CLASS_WAIT = 4,       /* s_waitcnt, s_nop, s_sleep */
+  GFXSIM_CLASS_WAIT = 4, /* s_waitcnt, s_nop, s_sleep */
   GFXSIM_CLASS_VALU = 5,
-  GFXSIM_CLASS_VALU_64 = 6,    /* double precision */
-  GFXSIM_CLASS_TRANS = 7,      /* exp, log, rcp, rsq, sqrt, sin, cos */
+  GFXSIM_CLASS_VALU_64 = 6, /* double precision */
+  GFXSIM_CLASS_TRANS = 7,   /* exp, log, rcp, rsq, sqrt, sin, cos */
   GFXSIM_CLASS_MFMA = 8,
-  GFXSIM_CLASS_ACC_MOVE = 9,   /* v_accvgpr_read/write */
+  GFXSIM_CLASS_ACC_MOVE = 9, /* v_accvgpr_read/write */
   GFXSIM_CLASS_LDS_READ = 10,
   GFXSIM_CLASS_LDS_WRITE = 11,
   GFXSIM_CLASS_LDS_PERMUTE = 12, /* ds_bpermute, ds_permute, ds_swizzle: no memory touched */
@@ -97,7 +97,7 @@ typedef enum gfxsim_class {
   GFXSIM_CLASS_VMEM_LOAD = 14, /* global, flat and buffer */
   GFXSIM_CLASS_VMEM_STORE = 15,
   GFXSIM_CLASS_VMEM_ATOMIC = 16,
-  GFXSIM_CLASS_VMEM_LDS = 17,  /* loads from global memory straight into LDS */
+  GFXSIM_CLASS_VMEM_LDS = 17, /* loads from global memory straight into LDS */
   GFXSIM_CLASS_SCRATCH = 18,
   GFXSIM_CLASS_COUNT = 19
 } gfxsim_class;
