@@ -21,8 +21,8 @@ def compile_and_run(name: str, folder: Path) -> str:
         pytest.skip("no C++ compiler")
     program = folder / name
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DPORTATTN_TARGET_HOST"]
-    include = f"-I{ROOT / 'csrc' / 'cuda'}"
-    subprocess.run([compiler, *flags, include, SOURCES / f"{name}.cpp", "-o", program], check=True)
+    includes = [f"-I{ROOT / 'csrc' / folder}" for folder in ("cuda", "hip")]
+    subprocess.run([compiler, *flags, *includes, SOURCES / f"{name}.cpp", "-o", program], check=True)
     result = subprocess.run([program], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     return result.stdout
@@ -30,6 +30,10 @@ def compile_and_run(name: str, folder: Path) -> str:
 
 def test_lane_maps_and_shared_layouts(tmp_path: Path) -> None:
     compile_and_run("lane_maps_test", tmp_path)
+
+
+def test_lane_maps_and_shared_layouts_of_gfx942(tmp_path: Path) -> None:
+    compile_and_run("lane_maps_gfx942_test", tmp_path)
 
 
 def test_scalar_maths(tmp_path: Path) -> None:

@@ -65,9 +65,10 @@ PA_HOST_DEVICE constexpr int fragment_k(int lane, int step) {
   return (step * (kLanes / kBlock) + lane / kBlock) * Elements;
 }
 
-// Row-major tile whose 16-byte chunks are permuted inside each row, and where a row is half of the 128 bytes of the 32
-// banks, inside a pair of rows. The permutations are exclusive-ors of row bits, found by search: reads of fragments
-// along rows (16 bytes a lane) and across rows (4 bytes a lane) are free of bank conflicts. How the LDS serves a wave:
+// Row-major tile whose 16-byte chunks are permuted inside each row, and where a row is not whole lines of the 128 bytes
+// of the 32 banks, inside a pair of rows. The permutations are exclusive-ors of row bits, found by search: copies and
+// reads of fragments, along rows (16 bytes a lane) and across rows (pairs of elements), are free of bank conflicts.
+// How the LDS serves a wave:
 // https://rocm.docs.amd.com/projects/composable_kernel/en/latest/conceptual/ck_tile/hardware/lds_bank_conflicts.html
 template <class T, int Cols>
 struct SmemLayout {
@@ -85,7 +86,7 @@ struct SmemLayout {
 
  private:
   static PA_HOST_DEVICE constexpr int swizzle8(int row) {
-    return (row & 1) | ((row ^ row >> 3) & 2) | ((row << 1 ^ row ^ row >> 1) & 4);
+    return ((row ^ row >> 4) & 1) | (row & 2) | ((row << 1 ^ row ^ row >> 1) & 4);
   }
   static PA_HOST_DEVICE constexpr int swizzle4(int row) { return (row >> 4 & 1) | ((row ^ row >> 2) & 2); }
   static PA_HOST_DEVICE constexpr int swapped(int row) {
