@@ -49,4 +49,4 @@ constexpr uint32_t kFatBinaryMagic = 0x48495046;  // "HIPF"
 
 }  // namespace gfxsim::hip
 
-#define GFXSIM_HIP_API extern "C" __attribute__((visibility("default")))
+#define GFXSIM_HIP_API extern "C"
