@@ -1,6 +1,6 @@
 // acc [64, 64] += A [64, depth] . B [64, depth]^T for operands in global memory and any depth: the product that scores
 // and their gradients are made of. Both operands are staged through shared memory in pieces of 128 bytes of each row,
-// double buffered, so that shared memory does not grow with the head dim.
+// so that shared memory does not grow with the head dim; double buffered where copies are asynchronous.
 #pragma once
 
 #include "attn/params.h"
@@ -30,7 +30,8 @@ class BlockProduct {
  public:
   static constexpr int kDepth = 128 / static_cast<int>(sizeof(T));
   using Tile = SmemTile<T, kProductRows, kDepth>;
-  static constexpr int kSmemBytes = 4 * Tile::kBytes;
+  static constexpr int kStages = Arch::kCopyStages;
+  static constexpr int kSmemBytes = kStages * 2 * Tile::kBytes;
 
   PA_DEVICE BlockProduct(char* smem, bool wide, int tid) : smem_(smem), wide_(wide), tid_(tid) {}
 
@@ -40,26 +41,29 @@ class BlockProduct {
   PA_DEVICE void add(Acc& acc, const RowBlock<T>& a, const RowBlock<T>& b, int32_t depth, int a_row, int b_row,
                      Tail tail) const {
     const int32_t steps = ceil_div(depth, kDepth);
-    load(a, b, depth, 0);
-    copy_commit();
+    if constexpr (kStages == 2) {
+      load(a, b, depth, 0);
+      copy_commit();
+    }
     PA_NO_UNROLL
     for (int32_t step = 0; step < steps; ++step) {
-      if (step + 1 < steps) {
-        load(a, b, depth, step + 1);
-      } else {
+      if constexpr (kStages == 1) load(a, b, depth, step);
+      if (step + 1 == steps) {
         tail();
+      } else if constexpr (kStages == 2) {
+        load(a, b, depth, step + 1);
       }
       copy_commit();
-      copy_wait<1>();
+      copy_wait<kStages - 1>();
       block_sync();  // this step's pieces have arrived for all
       mma_nt(acc, tile_a(step), a_row, tile_b(step), b_row, tid_ % Arch::kWarpSize);
-      block_sync();  // all are done with them, the step after next may overwrite them
+      block_sync();  // all are done with them, another step may overwrite them
     }
   }
 
  private:
-  PA_DEVICE Tile tile_a(int32_t step) const { return Tile(smem_ + step % 2 * 2 * Tile::kBytes); }
-  PA_DEVICE Tile tile_b(int32_t step) const { return Tile(smem_ + (step % 2 * 2 + 1) * Tile::kBytes); }
+  PA_DEVICE Tile tile_a(int32_t step) const { return Tile(smem_ + step % kStages * 2 * Tile::kBytes); }
+  PA_DEVICE Tile tile_b(int32_t step) const { return Tile(smem_ + (step % kStages * 2 + 1) * Tile::kBytes); }
 
   PA_DEVICE void load(const RowBlock<T>& a, const RowBlock<T>& b, int32_t depth, int32_t step) const {
     const int32_t first = step * kDepth;

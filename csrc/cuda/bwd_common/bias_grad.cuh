@@ -73,7 +73,7 @@ struct BiasGradKernel {
  private:
   static PA_DEVICE void add_head(const Params& params, const Place& at, int32_t seq, int32_t head, const BlockCtx& ctx,
                                  Tile& sum) {
-    const AttnParams& p = params.attn;
+    const AttnParams& p = reread(params).attn;
     const SeqRows q_rows = seq_rows(p.q_side, p.batch, seq), kv_rows = seq_rows(p.kv_side, p.batch, seq);
     if (at.q0 >= q_rows.len || at.kv0 >= kv_rows.len) return;
     AttnGradHead<T>& shared = *reinterpret_cast<AttnGradHead<T>*>(ctx.smem + kTileBytes);

@@ -88,6 +88,7 @@ struct FmhaBwd {
 
  public:
   static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 };
 
 template <class Kernel>

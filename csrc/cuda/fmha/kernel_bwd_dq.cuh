@@ -71,6 +71,7 @@ struct FmhaBwdDq {
 
  public:
   static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 };
 
 template <class Kernel>

@@ -73,6 +73,7 @@ struct FmhaFwd {
 
  public:
   static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 };
 
 template <class Kernel>

@@ -40,7 +40,9 @@ struct UnfusedBwdDq {
   static constexpr int kThreads = Shape::kThreads;
   static constexpr int kMinBlocks = 1;
   static constexpr int kChunk = Shape::kChunk;
-  static constexpr int kTileBytes = Grad::Product::kSmemBytes + SmemScore::kBytes + SmemRows::kBytes;
+  // ds lies where the operands of its products were.
+  static constexpr int kOffsetK = max_of(Grad::Product::kSmemBytes, SmemScore::kBytes);
+  static constexpr int kTileBytes = kOffsetK + SmemRows::kBytes;
 
   // What the block works on, in shared memory to spare registers.
   struct Shared {
@@ -55,6 +57,7 @@ struct UnfusedBwdDq {
           dq(row_pointer<T>(params.attn.dq, work.seq, q_rows, rows.first, at.head) + at.chunk * kChunk) {}
   };
   static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
@@ -82,8 +85,8 @@ struct UnfusedBwdDq {
   static PA_DEVICE void accumulate(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
                                    OutTile& dq) {
     const AttnParams& p = params.attn;
-    const SmemScore ds_tile(ctx.smem + Grad::Product::kSmemBytes);
-    const SmemRows k_tile(ctx.smem + Grad::Product::kSmemBytes + SmemScore::kBytes);
+    const SmemScore ds_tile(ctx.smem);
+    const SmemRows k_tile(ctx.smem + kOffsetK);
     dq.fill(Acc(0));
     PA_NO_UNROLL
     for (int32_t n = shared.blocks.begin; n < shared.blocks.end; ++n) {
@@ -118,7 +121,14 @@ struct UnfusedBwdDkv {
   static constexpr int kThreads = Shape::kThreads;
   static constexpr int kMinBlocks = 1;
   static constexpr int kChunk = Shape::kChunk;
-  static constexpr int kTileBytes = Grad::Product::kSmemBytes + 2 * SmemScore::kBytes + 2 * SmemRows::kBytes;
+  // p and ds lie where the operands of their products were. Where p, ds, do and q do not fit together, p and do come
+  // first, then ds and q take their places.
+  static constexpr int tile_bytes(int tiles) {
+    return max_of(Grad::Product::kSmemBytes, tiles * SmemScore::kBytes) + tiles * SmemRows::kBytes;
+  }
+  static constexpr bool kTogether = tile_bytes(2) + 1024 <= Arch::kMaxSmemBytes;
+  static constexpr int kTileBytes = tile_bytes(kTogether ? 2 : 1);
+  static constexpr int kOffsetRows = kTileBytes - (kTogether ? 2 : 1) * SmemRows::kBytes;
 
   // What the block works on, in shared memory to spare registers; `head` is remade for each query head.
   struct Shared {
@@ -142,6 +152,7 @@ struct UnfusedBwdDkv {
           dv(row_pointer<T>(params.attn.dv, work.seq, kv, rows.first, at.head) + at.chunk * kChunk) {}
   };
   static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
@@ -180,30 +191,41 @@ struct UnfusedBwdDkv {
   // Adds one query head's part.
   static PA_DEVICE void accumulate(const UnfusedParams& params, const Shared& shared, int32_t col, const BlockCtx& ctx,
                                    OutTile& dk, OutTile& dv) {
-    const AttnParams& p = params.attn;
-    char* smem = ctx.smem + Grad::Product::kSmemBytes;
-    const SmemScore p_tile(smem), ds_tile(smem + SmemScore::kBytes);
-    const SmemRows q_tile(smem + 2 * SmemScore::kBytes), do_tile(smem + 2 * SmemScore::kBytes + SmemRows::kBytes);
+    const SmemScore p_tile(ctx.smem), ds_tile(ctx.smem + (kTogether ? SmemScore::kBytes : 0));
+    const SmemRows do_tile(ctx.smem + kOffsetRows);
+    const SmemRows q_tile(ctx.smem + kOffsetRows + (kTogether ? SmemRows::kBytes : 0));
     PA_NO_UNROLL
     for (int32_t m = shared.q_begin; m < shared.q_end; ++m) {
+      const AttnParams& p = reread(params).attn;
       const int tid = opaque(ctx.tid), lane = tid % Arch::kWarpSize, warp = tid / Arch::kWarpSize;
       const typename Grad::Tiling score_at(warp);
       const typename Shape::OutTiling out_at(warp);
       const int32_t q0 = m * kUnfusedBlockQ;
+      const auto load_q = [&] {
+        const RowBlock<T> q = row_block(shared.head.q, p.q, q0, shared.q_rows.len);
+        load_tile_any<kThreads>(params.wide, q_tile, q.data + col, q.stride, q.valid, p.head_dim_qk - col, tid);
+      };
       typename Grad::Tile prob, ds;
       Grad(p, params.wide, shared.head, ctx.smem, tid).run(q0, shared.rows.first, prob, ds, [&] {
-        const RowBlock<T> q = row_block(shared.head.q, p.q, q0, shared.q_rows.len);
         const RowBlock<T> d_o = row_block(shared.head.d_o, p.d_o, q0, shared.q_rows.len);
-        load_tile_any<kThreads>(params.wide, q_tile, q.data + col, q.stride, q.valid, p.head_dim_qk - col, tid);
         load_tile_any<kThreads>(params.wide, do_tile, d_o.data + col, d_o.stride, d_o.valid, p.head_dim_v - col, tid);
+        if (kTogether) load_q();
       });
       store_acc(p_tile, prob, score_at.row, score_at.col, lane);
-      store_acc(ds_tile, ds, score_at.row, score_at.col, lane);
+      if (kTogether) store_acc(ds_tile, ds, score_at.row, score_at.col, lane);
       copy_wait<0>();
-      block_sync();  // p and ds are complete, q and do have arrived for all
+      block_sync();  // p (and ds) are complete, do (and q) have arrived for all
       mma_tn(dv, p_tile, out_at.row, do_tile, out_at.col, lane);
+      if constexpr (!kTogether) {
+        block_sync();  // all are done with p and do
+        load_q();
+        copy_commit();
+        store_acc(ds_tile, ds, score_at.row, score_at.col, lane);
+        copy_wait<0>();
+        block_sync();  // ds is complete, q has arrived for all
+      }
       mma_tn(dk, ds_tile, out_at.row, q_tile, out_at.col, lane);
-      block_sync();  // all are done with the four tiles
+      block_sync();  // all are done with the tiles
     }
     block_sync();  // all are done with shared.head
   }

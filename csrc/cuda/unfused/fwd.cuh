@@ -32,8 +32,9 @@ struct UnfusedFwd {
   using SmemP = SmemTile<T, kUnfusedBlockQ, kUnfusedBlockKv>;
   using SmemV = SmemTile<T, kUnfusedBlockKv, kChunk>;
   using SmemO = SmemTile<T, kUnfusedBlockQ, kChunk>;
-  static constexpr int kTileBytes = Product::kSmemBytes + SmemP::kBytes + SmemV::kBytes;
-  static_assert(SmemO::kBytes <= kTileBytes, "o is staged where the operands were");
+  // p lies where the operands of q k^T were, o is staged where all of them were.
+  static constexpr int kOffsetV = max_of(Product::kSmemBytes, SmemP::kBytes);
+  static constexpr int kTileBytes = max_of(kOffsetV + SmemV::kBytes, SmemO::kBytes);
 
   // What the block works on, in shared memory to spare registers.
   struct Shared {
@@ -52,6 +53,7 @@ struct UnfusedFwd {
                   : nullptr) {}
   };
   static constexpr int kSmemBytes = kTileBytes + static_cast<int>(sizeof(Shared));
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
@@ -78,8 +80,8 @@ struct UnfusedFwd {
     const AttnParams& p = params.attn;
     const AttnHead<T>& head = shared.head;
     const int32_t seqlen_kv = head.visible.seqlen_kv();
-    const SmemP p_tile(ctx.smem + Product::kSmemBytes);
-    const SmemV v_tile(ctx.smem + Product::kSmemBytes + SmemP::kBytes);
+    const SmemP p_tile(ctx.smem);
+    const SmemV v_tile(ctx.smem + kOffsetV);
     o.fill(Acc(0));
     PA_NO_UNROLL
     for (int32_t n = shared.blocks.begin; n < shared.blocks.end; ++n) {

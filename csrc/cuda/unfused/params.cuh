@@ -21,7 +21,9 @@ struct UnfusedParams {
 
 // Columns of an output that one block computes.
 template <class T>
-constexpr int kUnfusedChunk = sizeof(T) == 8 ? 64 : 128;
+constexpr int kUnfusedChunk = sizeof(T) < 8                      ? 128
+                              : Arch::kMaxSmemBytes < 128 * 1024 ? 32
+                                                                 : 64;
 
 // Heads outermost: the blocks that run together share the keys and values of few heads.
 struct UnfusedBlock {

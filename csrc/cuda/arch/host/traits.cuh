@@ -10,6 +10,9 @@ struct Arch {
   static constexpr int kWarpSize = 1;
   static constexpr int kAccAlign = 64;
 
+  static constexpr int kMaxSmemBytes = INT32_MAX;
+  static constexpr int kCopyStages = 2;  // as on a GPU, whose loops are so tested
+
   // Neighbouring column slots that share one Philox call.
   static constexpr int kPhiloxSlots = 2;
 

@@ -10,6 +10,11 @@ struct Arch {
   static constexpr int kWarpSize = 32;
   static constexpr int kAccAlign = 8;
 
+  // Shared memory that a block of sm_80 may have.
+  static constexpr int kMaxSmemBytes = 163 * 1024;
+  // Copies to shared memory are asynchronous: one step's can travel while another's are used.
+  static constexpr int kCopyStages = 2;
+
   // Column slots, from a multiple of this on, that share one Philox call: the lane's pairs in four n8 blocks.
   static constexpr int kPhiloxSlots = 8;
 
