@@ -20,6 +20,7 @@ namespace gfxsim {
 namespace {
 
 constexpr uint32_t kMostThreads = 1024;
+constexpr size_t kKernargAlignment = 64;
 constexpr uint64_t kMostInstructions = uint64_t{1} << 32;
 
 std::string& last_error() {
@@ -84,7 +85,8 @@ std::vector<uint8_t> make_kernarg(const Kernel& kernel, const void* given, size_
   require(bytes >= kernel.info.explicit_kernarg_bytes,
           format("kernel %s takes %u bytes of arguments, %zu were given", kernel.metadata.name.c_str(),
                  kernel.info.explicit_kernarg_bytes, bytes));
-  std::vector<uint8_t> kernarg(std::max<size_t>(kernel.info.kernarg_bytes, sizeof(uint64_t)));
+  // Compilers load arguments in wider pieces than there are: the block is as long as its alignment asks for.
+  std::vector<uint8_t> kernarg((kernel.info.kernarg_bytes / kKernargAlignment + 1) * kKernargAlignment);
   memcpy(kernarg.data(), given, std::min<size_t>(kernel.info.explicit_kernarg_bytes, bytes));
   for (const KernelArgument& argument : kernel.metadata.arguments) {
     if (argument.kind.rfind("hidden_", 0) != 0) continue;
