@@ -233,10 +233,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", required=True, choices=sorted(SERVES))
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--tuning", type=Path, help="folder of <arch>.toml (default: tuning/)")
     parser.add_argument("--list", action="store_true", help="print what would be written and write nothing")
     args = parser.parse_args()
     here = Path(__file__).resolve().parent
-    files = generate(read_toml(here / "kernels.toml"), read_toml(here / "tuning" / f"{args.arch}.toml"), args.arch)
+    tuning = read_toml((args.tuning or here / "tuning") / f"{args.arch}.toml")
+    files = generate(read_toml(here / "kernels.toml"), tuning, args.arch)
     if not args.list:
         write(files, args.out)
     print("\n".join(str(args.out / name) for name in sorted(files)))
