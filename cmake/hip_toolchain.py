@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROCM = Path("/opt/rocm")
 TREE = Path(__file__).resolve().parents[1] / "build" / "rocm"
 STOCK_COMPILER = "clang++-22"
 STOCK_PACKAGES = ("clang-22", "clang-tools-22", "lld-22", "llvm-22")
@@ -92,7 +93,7 @@ def find_rocm() -> Path | None:
     asked = os.environ.get("ROCM_PATH")
     if asked and not is_rocm(Path(asked)):
         raise ToolchainError(f"ROCM_PATH is {asked}, but include/hip/hip_runtime.h is not in it: correct or unset it")
-    return Path(asked) if asked else next((root for root in (Path("/opt/rocm"), TREE) if is_rocm(root)), None)
+    return Path(asked) if asked else next((root for root in (ROCM, TREE) if is_rocm(root)), None)
 
 
 def find_compiler(rocm: Path | None) -> Path | None:
@@ -115,7 +116,7 @@ def find() -> Toolchain:
     ]
     if rocm is None or compiler is None:
         raise ToolchainError(
-            f"{' and '.join(missing)} not found: install ROCm >= 6.2 (looked for in /opt/rocm; ROCM_PATH says where "
+            f"{' and '.join(missing)} not found: install ROCm >= 6.2 (looked for in {ROCM}; ROCM_PATH says where "
             "else), or run `python cmake/hip_toolchain.py --set-up` for a tree that compiles without ROCm"
         )
     toolchain = Toolchain(compiler, rocm)

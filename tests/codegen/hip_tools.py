@@ -8,7 +8,8 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,17 +43,28 @@ def run(command: Sequence[object]) -> None:
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}"
 
 
-def build(arch: str, *targets: str) -> Path:
-    """The build folder of libportattn_hip.so for one arch, with `targets` made: the library, or objects of it."""
+@contextmanager
+def configured(arch: str) -> Iterator[Path]:
+    """The build folder of libportattn_hip.so for one arch, configured, and kept from other test processes."""
     toolchain()
     folder = ROOT / "build" / f"hip-{arch}"
     folder.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "--preset", "hip", "-B", folder, "-DPORTATTN_TARGETS=hip", f"-DPORTATTN_HIP_ARCHS={arch}"]
-    jobs = str(len(os.sched_getaffinity(0)))
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes may want the same
+        fcntl.flock(lock, fcntl.LOCK_EX)
         run([*configure, f"-DPython3_EXECUTABLE={sys.executable}"])
-        run(["cmake", "--build", folder, "--parallel", jobs, "--target", *targets])
+        yield folder
+
+
+def make(folder: Path, *targets: str) -> None:
+    jobs = str(len(os.sched_getaffinity(0)))
+    run(["cmake", "--build", folder, "--parallel", jobs, "--target", *targets])
+
+
+def build(arch: str, *targets: str) -> Path:
+    """The build folder of one arch with `targets` made."""
+    with configured(arch) as folder:
+        make(folder, *targets)
     return folder
 
 
