@@ -107,7 +107,7 @@ PA_DEVICE V uniform(const V& x) {
 class RowsInMemory {
  public:
   // Offset of a chunk that is never inside.
-  static constexpr uint32_t kNowhere = 0xffffff00u;
+  static constexpr uint32_t kNowhere = 0x80000000u;
   // The largest tile that a pipeline views at a time; row_bytes times this stays below kNowhere.
   static constexpr int64_t kMaxRows = 256;
 
@@ -118,6 +118,10 @@ class RowsInMemory {
   PA_DEVICE Bits4 chunk(uint32_t offset) const { return __builtin_amdgcn_raw_buffer_load_b128(view_, offset, 0, 0); }
   PA_DEVICE float value(uint32_t offset) const {
     return __builtin_bit_cast(float, __builtin_amdgcn_raw_buffer_load_b32(view_, offset, 0, 0));
+  }
+  // Adds to a float, natively; the order of additions is not fixed.
+  PA_DEVICE void add(uint32_t offset, int constant_offset, float x) const {
+    __builtin_amdgcn_raw_ptr_buffer_atomic_fadd_f32(x, view_, offset + constant_offset, 0, 0);
   }
 
  private:
