@@ -5,25 +5,26 @@
 // Grid: x = key tiles over all sequences, y = kv heads.
 #pragma once
 
+#include "attn/work_tile.cuh"
+#include "fmha/die_order.cuh"
 #include "fmha/pipeline/gfx942_bwd_resident.cuh"
-#include "fmha/strip_work.cuh"
 
 namespace portattn {
 
-template <class T, int HeadDim, int PlannedRows>
+template <class T, int HeadDim>
 struct FmhaBwdResident {
   using Params = AttnParams;
   using Pipeline = gfx942::BwdResident<T, HeadDim>;
-  using Tiles = gfx942::MergedTiles<PlannedRows, Pipeline::kBlockKv / PlannedRows>;
   static constexpr int kThreads = Pipeline::kWarps * kWarpSize;
   static constexpr int kMinBlocks = 1;
+  static constexpr int32_t kPlannedRows = Pipeline::kBlockKv;
   static constexpr int kSmemBytes = Pipeline::kSmemBytes;
   static_assert(Pipeline::kWarps * gfx942::kStoreBytes <= kSmemBytes, "dk and dv are staged where q and do were");
 
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& grid_ctx) const {
     const BlockCtx ctx = gfx942::by_die(grid_ctx, p.num_heads_kv);
     WorkTile work;
-    if (!Tiles::next(p.kv_side, ctx.x, false, work)) return;
+    if (!next_tile(p.kv_side, kPlannedRows, ctx.x, false, work)) return;
     work = gfx942::uniform(work);
     const SeqRows kv_rows = gfx942::uniform(seq_rows(p.kv_side, p.batch, work.seq));
     const TileRows rows(kv_rows, work.block, Pipeline::kBlockKv);
@@ -82,13 +83,14 @@ struct FmhaBwdResident {
 
 template <class Kernel>
 bool takes_fmha_bwd_resident(const AttnParams& p) {
-  return gfx942::has_short_rows(p.q) && gfx942::has_short_rows(p.d_o) && gfx942::has_short_rows(p.k) &&
-         gfx942::has_short_rows(p.v) && gfx942::has_short_rows(p.lse) && gfx942::has_short_rows(p.delta);
+  return !has_extras(p) && gfx942::has_short_rows(p.q) && gfx942::has_short_rows(p.d_o) &&
+         gfx942::has_short_rows(p.k) && gfx942::has_short_rows(p.v) && gfx942::has_short_rows(p.lse) &&
+         gfx942::has_short_rows(p.delta);
 }
 
 template <class Kernel>
 int launch_fmha_bwd_resident(const AttnParams& p, void* stream) {
-  const Grid grid{Kernel::Tiles::blocks(p.kv_side, p.batch), p.num_heads_kv};
+  const Grid grid{num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows), p.num_heads_kv};
   return launch<Kernel>(p, grid, Kernel::kSmemBytes, stream);
 }
 

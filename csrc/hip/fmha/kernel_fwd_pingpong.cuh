@@ -3,25 +3,26 @@
 // Grid: x = query tiles over all sequences, y = query heads.
 #pragma once
 
+#include "attn/work_tile.cuh"
+#include "fmha/die_order.cuh"
 #include "fmha/pipeline/gfx942_fwd_pingpong.cuh"
-#include "fmha/strip_work.cuh"
 
 namespace portattn {
 
-template <class T, int HeadDim, int PlannedRows>
+template <class T, int HeadDim>
 struct FmhaFwdPingpong {
   using Params = AttnParams;
   using Pipeline = gfx942::FwdPingpong<T, HeadDim>;
-  using Tiles = gfx942::MergedTiles<PlannedRows, Pipeline::kBlockQ / PlannedRows>;
   static constexpr int kThreads = Pipeline::kWarps * kWarpSize;
   static constexpr int kMinBlocks = 1;
+  static constexpr int32_t kPlannedRows = Pipeline::kBlockQ;
   static constexpr int kSmemBytes = Pipeline::kSmemBytes;
   static_assert(Pipeline::kWarps * gfx942::kStoreBytes <= kSmemBytes, "o is staged where k and v were");
 
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& grid_ctx) const {
     const BlockCtx ctx = gfx942::by_die(grid_ctx, p.num_heads_q);
     WorkTile work;
-    if (!Tiles::next(p.q_side, ctx.x, p.window_right >= 0, work)) return;
+    if (!next_tile(p.q_side, kPlannedRows, ctx.x, p.window_right >= 0, work)) return;
     work = gfx942::uniform(work);
     const int32_t head = ctx.y;
     const SeqRows q_rows = gfx942::uniform(seq_rows(p.q_side, p.batch, work.seq));
@@ -72,12 +73,12 @@ struct FmhaFwdPingpong {
 
 template <class Kernel>
 bool takes_fmha_fwd_pingpong(const AttnParams& p) {
-  return gfx942::has_short_rows(p.q) && gfx942::has_short_rows(p.k) && gfx942::has_short_rows(p.v);
+  return !has_extras(p) && gfx942::has_short_rows(p.q) && gfx942::has_short_rows(p.k) && gfx942::has_short_rows(p.v);
 }
 
 template <class Kernel>
 int launch_fmha_fwd_pingpong(const AttnParams& p, void* stream) {
-  const Grid grid{Kernel::Tiles::blocks(p.q_side, p.batch), p.num_heads_q};
+  const Grid grid{num_tile_blocks(p.q_side, p.batch, Kernel::kPlannedRows), p.num_heads_q};
   return launch<Kernel>(p, grid, Kernel::kSmemBytes, stream);
 }
 
