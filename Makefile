@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
-SOURCES := $(shell find csrc cmake python/csrc -type f -not -name '*.pyc') CMakeLists.txt setup.py pyproject.toml
+SOURCES := $(shell find csrc cmake python/csrc jax_bindings/csrc -type f -not -name '*.pyc') CMakeLists.txt setup.py pyproject.toml
 # cmake and ninja from .venv, where the system has none
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 

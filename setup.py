@@ -1,8 +1,8 @@
 """Packaging: runs CMake and puts the libraries into portattn/lib.
 
 The core and the host library need a C++ compiler only. The CUDA library is added where nvcc and a GPU are present, the
-HIP library where ROCm >= 6.2, a GPU and torch (for its hipify) are, the torch ops where torch >= 2.11 is installed. The
-host library is built for the best instruction set of this CPU, and for any. Instead of looking:
+HIP library where ROCm >= 6.2, a GPU and torch (for its hipify) are, the torch ops where torch >= 2.11 is installed, the
+jax handlers where jaxlib >= 0.10 is. The host library is built for this CPU, and for any. Instead of looking:
     PORTATTN_TARGETS=host,cuda,hip              device libraries to build
     PORTATTN_HIP_ARCHS=gfx942,gfx950            machine code in the HIP library
     PORTATTN_HOST_ISAS=generic,avx2,avx512      variants of the host library; all three for a wheel that travels
@@ -65,25 +65,36 @@ def host_isas() -> list[str]:
     return ["generic", "avx2"] if {"avx2", "fma", "f16c"} <= flags else ["generic"]
 
 
-FIND_TORCH = """
-import importlib.metadata, importlib.util, pathlib
-if spec := importlib.util.find_spec("torch"):
-    print(importlib.metadata.version("torch"), pathlib.Path(spec.origin).parent)
+FIND_PACKAGE = """
+import importlib.metadata, importlib.util, pathlib, sys
+if spec := importlib.util.find_spec(sys.argv[1]):
+    print(importlib.metadata.version(sys.argv[1]), pathlib.Path(spec.origin).parent)
 """
 
 
-def torch_dir() -> str:
-    """Folder of the torch package, "" without one. Asks a Python that ignores PYTHONPATH, by which pip hides the
+def package_dir(name: str, what: str, needed: tuple[int, int]) -> str:
+    """Folder of an installed package, "" without one. Asks a Python that ignores PYTHONPATH, by which pip hides the
     environment that it installs into behind a temporary one."""
-    found = subprocess.run([sys.executable, "-E", "-c", FIND_TORCH], capture_output=True, text=True).stdout.split()
+    command = [sys.executable, "-E", "-c", FIND_PACKAGE, name]
+    found = subprocess.run(command, capture_output=True, text=True).stdout.split(maxsplit=1)
     if not found:
-        print("portattn: no torch ops: torch is not installed in this environment", flush=True)
+        print(f"portattn: no {what}: {name} is not installed in this environment", flush=True)
         return ""
     version, folder = found
-    if tuple(int(part) for part in version.split(".")[:2]) < (2, 11):
-        print(f"portattn: no torch ops: torch is {version}, they need at least 2.11", flush=True)
+    if tuple(int(part) for part in version.split(".")[:2]) < needed:
+        print(f"portattn: no {what}: {name} is {version}, they need at least {needed[0]}.{needed[1]}", flush=True)
         return ""
-    return folder
+    return folder.strip()
+
+
+def torch_dir() -> str:
+    return package_dir("torch", "torch ops", (2, 11))
+
+
+def jax_include_dir() -> str:
+    """Headers of XLA's FFI: jax.ffi.include_dir(), found without importing jax."""
+    jaxlib = package_dir("jaxlib", "jax handlers", (0, 10))
+    return str(Path(jaxlib, "include")) if jaxlib else ""
 
 
 class CMakeBuild(build_ext):
@@ -96,6 +107,7 @@ class CMakeBuild(build_ext):
         configure = ["cmake", "-S", ROOT, "-B", build, "-DCMAKE_BUILD_TYPE=Release"]
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
         configure += [f"-DPython3_EXECUTABLE={sys.executable}", f"-DPORTATTN_TORCH_DIR={torch_dir()}"]
+        configure += [f"-DPORTATTN_JAX_INCLUDE_DIR={jax_include_dir()}"]
         configure += [f"-DPORTATTN_TARGETS={';'.join(device_targets())}"]
         configure += [f"-DPORTATTN_HOST_ISAS={';'.join(host_isas())}"]
         if archs := words_of("PORTATTN_HIP_ARCHS"):

@@ -14,7 +14,11 @@ import portattn
 LIB = Path(portattn.__file__).parent / "lib"
 LIBRARIES = sorted(LIB.glob("libportattn*.so"))
 
-EXPORTS = {"libportattn.so": r"nvte_\w+", "libportattn_torch.so": r"(?!)"}  # torch ops register themselves
+EXPORTS = {
+    "libportattn.so": r"nvte_\w+",
+    "libportattn_jax.so": r"portattn_jax_\w+",
+    "libportattn_torch.so": r"(?!)",  # torch ops register themselves
+}
 PLUGIN_EXPORTS = r"portattn_plugin"
 SYSTEM = r"lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s)\.so\.\d+|ld-linux.*"
 NEEDS = {"libportattn_torch.so": SYSTEM + r"|lib(torch|torch_cpu|c10)\.so"}

@@ -108,7 +108,7 @@ def core_sees_plain_headers_only(source: Source) -> Iterator[Finding]:
 
 
 def bindings_include_public_headers_only(source: Source) -> Iterator[Finding]:
-    if not source.under("python/csrc", "jax_bindings/csrc", "examples"):
+    if not source.under("csrc/bindings", "python/csrc", "jax_bindings/csrc", "examples"):
         return
     for line, _, name in source.includes():
         if name.startswith(("core/", "cuda/", "attn/", "fmha/", "device/", "../")):
