@@ -1,0 +1,44 @@
+"""Builds what a simulated AMD GPU needs, in build/: minutes at first, later what has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import shutil
+from pathlib import Path
+
+import hip_tools
+from portattn.common.library import TORCH_LIBRARY, LibraryError, library_path
+
+TOOL = hip_tools.ROOT / "tools" / "gfx942_sim"
+BUILD = hip_tools.ROOT / "build" / "gfx942_sim"
+
+
+@functools.cache
+def library() -> Path:
+    """libgfx942_sim_hip.so, the HIP runtime with the simulator inside."""
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    hip_tools.run(["cmake", "-S", TOOL, "-B", BUILD, *generator])
+    hip_tools.run(["cmake", "--build", BUILD, "--parallel", len(os.sched_getaffinity(0))])
+    return BUILD / "lib" / "libgfx942_sim_hip.so"
+
+
+@functools.cache
+def runtime() -> ctypes.CDLL:
+    """The HIP runtime, in the global symbol scope of this process."""
+    loaded = ctypes.CDLL(str(library()), mode=ctypes.RTLD_GLOBAL)
+    loaded.gfxsim_last_error.restype = ctypes.c_char_p
+    return loaded
+
+
+@functools.cache
+def package() -> Path:
+    """A folder with portattn's libraries for gfx942, PyTorch's operators where they are built, and the runtime that
+    simulates the GPU beside them."""
+    folder = hip_tools.build("gfx942", "portattn", "portattn_hip") / "lib"
+    shutil.copy(library(), folder)
+    with contextlib.suppress(LibraryError):  # a build without torch
+        shutil.copy(library_path(TORCH_LIBRARY), folder)
+    return folder
