@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "values.h"
 
@@ -14,6 +15,7 @@ struct FloatFormat;
 template <>
 struct FloatFormat<float> {
   using Bits = uint32_t;
+  using Wide = double;
   static constexpr int kMantissa = 23;
   static constexpr int kMaxExponent = 255;
   static constexpr int kScale = 64;     // of v_div_scale
@@ -22,6 +24,7 @@ struct FloatFormat<float> {
 template <>
 struct FloatFormat<double> {
   using Bits = uint64_t;
+  using Wide = long double;
   static constexpr int kMantissa = 52;
   static constexpr int kMaxExponent = 2047;
   static constexpr int kScale = 128;
@@ -87,23 +90,35 @@ struct Scaled {
 };
 
 // v_div_scale: scales numerator or denominator (whichever `value` is) so that the steps of a division neither overflow
-// nor lose bits; the flag tells v_div_fmas to undo it.
+// nor lose bits; the flag tells v_div_fmas to undo it. AMD's description scales a huge denominator up where the
+// quotient is subnormal as well; that would overflow, so it is scaled down here, as it must be for a right quotient.
 template <class T>
 inline Scaled<T> div_scale(T value, T denominator, T numerator) {
   using Format = FloatFormat<T>;
   const T up = static_cast<T>(std::ldexp(value, Format::kScale));
+  const T down = static_cast<T>(std::ldexp(value, -Format::kScale));
   if (denominator == 0 || numerator == 0) return {static_cast<T>(NAN), false};
   if (biased_exponent(numerator) - biased_exponent(denominator) >= Format::kScaleGap) {
     return {value == denominator ? up : value, true};
   }
   if (is_subnormal(denominator)) return {up, false};
   const bool small_reciprocal = is_subnormal(T(1) / denominator);
-  const bool small_quotient = is_subnormal(numerator / denominator);
-  if (small_reciprocal && small_quotient) return {value == denominator ? up : value, true};
-  if (small_reciprocal) return {static_cast<T>(std::ldexp(value, -Format::kScale)), false};
+  const bool small_quotient = std::fabs(numerator / denominator) < std::numeric_limits<T>::min();
+  if (small_reciprocal && small_quotient) return {value == denominator ? down : value, true};
+  if (small_reciprocal) return {down, false};
   if (small_quotient) return {value == numerator ? up : value, true};
   if (biased_exponent(numerator) <= Format::kMantissa + 1) return {up, false};
   return {value, false};
+}
+
+// v_div_fmas: the last step, and back from the scaled quotient `c`, which is large where the denominator was scaled up
+// and small otherwise. In a wider type, so that a subnormal quotient is rounded once.
+template <class T>
+inline T div_fmas(T a, T b, T c, bool scaled) {
+  if (!scaled) return std::fma(a, b, c);
+  using Wide = typename FloatFormat<T>::Wide;
+  const int scale = FloatFormat<T>::kScale;
+  return static_cast<T>(std::ldexp(std::fma(Wide{a}, Wide{b}, Wide{c}), std::fabs(c) > 1 ? scale : -scale));
 }
 
 // v_div_fixup: the quotient that the steps found, or what a special denominator or numerator asks for.
@@ -117,6 +132,7 @@ inline T div_fixup(T quotient, T denominator, T numerator) {
   if (std::isinf(denominator) && std::isinf(numerator)) return static_cast<T>(NAN);
   if (denominator == 0 || std::isinf(numerator)) return negative ? -infinity : infinity;
   if (std::isinf(denominator) || numerator == 0) return negative ? -T(0) : T(0);
+  if (quotient != quotient) return negative ? -infinity : infinity;  // the steps overflowed
   return negative ? -std::fabs(quotient) : std::fabs(quotient);
 }
 

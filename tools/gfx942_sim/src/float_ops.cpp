@@ -50,9 +50,8 @@ std::vector<LaneOp> float_ops() {
                 const Scaled<float> scaled = div_scale(a, b, c);
                 return Flagged<float>{scaled.value, scaled.flag};
               }),
-      reading_vcc(lane_op(
-          "v_div_fmas_f32",
-          [](float a, float b, float c, Flag scaled) { return (scaled.set ? 0x1p32f : 1.f) * std::fma(a, b, c); })),
+      reading_vcc(lane_op("v_div_fmas_f32",
+                          [](float a, float b, float c, Flag scaled) { return div_fmas(a, b, c, scaled.set); })),
       lane_op("v_div_fixup_f32", [](float a, float b, float c) { return div_fixup(a, b, c); }),
   };
 }
@@ -81,9 +80,8 @@ std::vector<LaneOp> double_ops() {
                 const Scaled<double> scaled = div_scale(a, b, c);
                 return Flagged<double>{scaled.value, scaled.flag};
               }),
-      reading_vcc(lane_op(
-          "v_div_fmas_f64",
-          [](double a, double b, double c, Flag scaled) { return (scaled.set ? 0x1p64 : 1.) * std::fma(a, b, c); })),
+      reading_vcc(lane_op("v_div_fmas_f64",
+                          [](double a, double b, double c, Flag scaled) { return div_fmas(a, b, c, scaled.set); })),
       lane_op("v_div_fixup_f64", [](double a, double b, double c) { return div_fixup(a, b, c); }),
   };
   for (LaneOp& op : ops) op.cls = GFXSIM_CLASS_VALU_64;
