@@ -1,12 +1,46 @@
 // Launches the backward of short segments.
 #include "small_seq/bwd.cuh"
 
+#include "small_seq/bwd_many.cuh"
 #include "small_seq/dispatch.cuh"
 
 namespace portattn {
+namespace {
+
+constexpr int64_t kMostStashBytes = 64 * 1024;  // of a block
+
+// As many pairs as are promised, or, where that is nothing or too much, none.
+int32_t place_stash(SmallSeqParams* params) {
+  const int64_t queries = promised_queries(params->attn), keys = params->attn.max_segment_seqlen_kv;
+  const int64_t teams = UnitWalk::kThreads / params->team_size;
+  if (queries == 0 || keys == 0 || queries * keys > kMostStashBytes) return 0;
+  const int64_t bytes = teams * PairStash::bytes(static_cast<int32_t>(queries), static_cast<int32_t>(keys));
+  if (bytes > kMostStashBytes) return 0;
+  params->stash_queries = static_cast<int32_t>(queries);
+  params->stash_keys = static_cast<int32_t>(keys);
+  return static_cast<int32_t>(bytes);
+}
+
+template <class T, int kVecs>
+int run(const AttnParams& p, void* stream) {
+  SmallSeqParams params = small_seq_params(p, team_size_for<T, kVecs>(p));
+  if constexpr (kWarpSize == 1 || kVecs <= 2) {  // wider slices of many rows do not fit the registers
+    if (has_many_queries(p)) {
+      const int32_t smem_bytes = place_stash(&params);
+      return launch_units<SmallSeqBwdMany<T, kVecs>>(params, smem_bytes, stream);
+    }
+  }
+  constexpr int kMost = kWarpSize == 1 || sizeof(T) == 2 ? 16 : 16 / kVecs;
+  return with_rows<T, kMost>(
+      p, [&](auto rows) { return launch_units<SmallSeqBwd<T, kVecs, decltype(rows)::value>>(params, 0, stream); });
+}
+
+}  // namespace
 
 int launch_small_seq_bwd(const AttnParams& params, DType dtype, void* stream) {
-  return launch_small_seq<SmallSeqBwd>(params, dtype, stream);
+  return with_row_slice(params, dtype, [&](auto element, auto vectors) {
+    return run<decltype(element), decltype(vectors)::value>(params, stream);
+  });
 }
 
 }  // namespace portattn

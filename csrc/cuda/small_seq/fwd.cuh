@@ -1,90 +1,120 @@
-// Forward of very short segments. A team takes one query at a time and keeps up to kRows keys and values, and the whole
-// row of scores, in registers:
+// Forward of very short segments. A team takes kQueries queries at a time and walks the keys kRows at a time, all in
+// registers; a segment of up to kRows keys is one step, with a plain softmax over its whole row of scores:
 //   s_j = scale * sum_d q_d k_jd  (summed over the team);  p = softmax(s);  o_d = sum_j p_j v_jd
-// Segments with more keys are walked kRows at a time, with the sums rescaled to the largest score so far.
+// In longer ones, the sums are rescaled to the largest score so far.
 #pragma once
 
 #include "small_seq/unit.cuh"
 
 namespace portattn {
 
-template <class T, int kVecs, int kRows>
+template <class T, int kVecs, int kRows, int kQueries>
 struct SmallSeqFwd {
   using Params = SmallSeqParams;
   using Row = RowSlice<T, kVecs>;
   using Sums = FloatSlice<Row::kElems>;
   static constexpr int kThreads = UnitWalk::kThreads;
-  static constexpr int kMinBlocks = kVecs * kRows >= 32 ? 2 : (kVecs * kRows >= 8 ? 3 : 4);
+  static constexpr int kMinBlocks = kQueries > 1 || kVecs* kRows >= 16 ? 2 : (kVecs* kRows >= 8 ? 3 : 5);
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     UnitWalk::for_each(params, ctx, [&](const Team& team, int32_t index) {
       const SmallSeqUnit unit(params, index);
       zero_outputs(params, team, unit);
       const int32_t num_queries = warp_max(unit.num_queries);
+      int32_t n = 0;
+      if constexpr (kQueries > 1) {
+        PA_NO_UNROLL
+        for (; n + kQueries <= num_queries; n += kQueries) attend<kQueries>(params, team, unit, n);
+      }
       PA_NO_UNROLL
-      for (int32_t n = 0; n < num_queries; ++n) attend(params, team, unit, UnitQuery(params, unit, n));
+      for (; n < num_queries; ++n) attend<1>(params, team, unit, n);
     });
   }
 
  private:
-  // A row of the softmax while its keys are walked.
+  // One query and its softmax while its keys are walked.
   struct State {
+    UnitQuery at;
+    Sums q;
     float max = neg_inf<float>();  // of the scores, base 2
     float sum = 0.f;               // of exp2(score - max)
     Sums o;                        // likewise, times v
+
+    PA_DEVICE State(const Params& params, const Team& team, const SmallSeqUnit& unit, int32_t n)
+        : at(params, unit, n),
+          q(Row::load(row_pointer<const T>(params.attn.q, unit.seq, unit.q, at.row, at.head), params.attn.head_dim_qk,
+                      team, at.exists)) {}
   };
 
-  static PA_DEVICE void attend(const Params& params, const Team& team, const SmallSeqUnit& unit,
-                               const UnitQuery& query) {
+  // Queries [n, n + kCount).
+  template <int kCount>
+  static PA_DEVICE void attend(const Params& params, const Team& team, const SmallSeqUnit& unit, int32_t n) {
     const AttnParams& p = params.attn;
-    const T* q_row = row_pointer<const T>(p.q, unit.seq, unit.q, query.row, query.head);
-    const Sums q(Row::load(q_row, p.head_dim_qk, team, query.exists));
-    State state;
+    Batch<State, kCount> states(params, team, unit, n);
     const int32_t num_keys = warp_max(unit.kv.len);
     PA_NO_UNROLL
-    for (int32_t first = 0; first < num_keys; first += kRows) add_keys(p, team, unit, query, q, first, state);
-    if (!query.exists) return;
-    T* o_row = row_pointer<T>(p.o, unit.seq, unit.q, query.row, query.head);
-    store_slice(o_row, p.head_dim_v, team, state.sum > 0.f ? 1.f / state.sum : 0.f, state.o);
-    if (p.lse.data == nullptr || team.lane != 0) return;
-    *row_pointer<float>(p.lse, unit.seq, unit.q, query.row, query.head) =
-        state.sum > 0.f ? static_cast<float>(kLn2) * (state.max + log2_acc(state.sum)) : neg_inf<float>();
+    for (int32_t first = 0; first < num_keys; first += kRows) add_keys<kCount>(p, team, unit, first, states);
+    PA_UNROLL
+    for (int i = 0; i < kCount; ++i) store(p, team, unit, states[i]);
   }
 
-  // Takes keys [first, first + kRows) into the softmax.
-  static PA_DEVICE void add_keys(const AttnParams& p, const Team& team, const SmallSeqUnit& unit,
-                                 const UnitQuery& query, const Sums& q, int32_t first, State& state) {
+  // Takes keys [first, first + kRows) into each softmax.
+  template <int kCount>
+  static PA_DEVICE void add_keys(const AttnParams& p, const Team& team, const SmallSeqUnit& unit, int32_t first,
+                                 Batch<State, kCount>& states) {
     const T* k_row = row_pointer<const T>(p.k, unit.seq, unit.kv, first, unit.head_kv);
     const T* v_row = row_pointer<const T>(p.v, unit.seq, unit.kv, first, unit.head_kv);
-    float s[kRows];
+    float s[kCount * kRows];
     PA_UNROLL
     for (int j = 0; j < kRows; ++j) {
-      s[j] = q.dot(Row::load(k_row + j * p.k.token_stride, p.head_dim_qk, team, query.sees(first + j)));
+      const Row k = Row::load(k_row + j * p.k.token_stride, p.head_dim_qk, team, first + j < unit.kv.len);
+      PA_UNROLL
+      for (int i = 0; i < kCount; ++i) s[i * kRows + j] = states[i].q.dot(k);
     }
     Row v[kRows];  // on their way while the scores are summed
     PA_UNROLL
     for (int j = 0; j < kRows; ++j) {
-      v[j] = Row::load(v_row + j * p.v.token_stride, p.head_dim_v, team, query.sees(first + j));
+      v[j] = Row::load(v_row + j * p.v.token_stride, p.head_dim_v, team, first + j < unit.kv.len);
     }
     team.sum(s);
     const float scale = p.attn_scale * static_cast<float>(kLog2e);
+    PA_UNROLL
+    for (int i = 0; i < kCount; ++i) softmax(states[i], s + i * kRows, first, scale);
+    PA_UNROLL
+    for (int j = 0; j < kRows; ++j) {
+      PA_UNROLL
+      for (int i = 0; i < kCount; ++i) states[i].o.add(s[i * kRows + j], v[j]);
+    }
+  }
+
+  // Turns kRows scores into exponentials relative to the largest score so far, and rescales what was summed before.
+  static PA_DEVICE void softmax(State& state, float* s, int32_t first, float scale) {
     float max = state.max;
     PA_UNROLL
     for (int j = 0; j < kRows; ++j) {
-      s[j] = query.sees(first + j) ? s[j] * scale : neg_inf<float>();
+      s[j] = state.at.sees(first + j) ? s[j] * scale : neg_inf<float>();
       max = max_acc(max, s[j]);
     }
     const float shift = max == neg_inf<float>() ? 0.f : max;  // nothing seen so far: every exponential is 0
     const float rescale = fast_exp2(state.max - shift);
+    state.max = max;
     state.sum *= rescale;
     state.o.scale(rescale);
-    state.max = max;
     PA_UNROLL
     for (int j = 0; j < kRows; ++j) {
-      const float prob = fast_exp2(s[j] - shift);
-      state.sum += prob;
-      state.o.add(prob, v[j]);
+      s[j] = fast_exp2(s[j] - shift);
+      state.sum += s[j];
     }
+  }
+
+  // A query that sees nothing gets o = 0 and lse = -inf.
+  static PA_DEVICE void store(const AttnParams& p, const Team& team, const SmallSeqUnit& unit, const State& state) {
+    if (!state.at.exists) return;
+    T* o_row = row_pointer<T>(p.o, unit.seq, unit.q, state.at.row, state.at.head);
+    store_slice(o_row, p.head_dim_v, team, state.sum > 0.f ? 1.f / state.sum : 0.f, state.o);
+    if (p.lse.data == nullptr || team.lane != 0) return;
+    *row_pointer<float>(p.lse, unit.seq, unit.q, state.at.row, state.at.head) =
+        state.sum > 0.f ? static_cast<float>(kLn2) * (state.max + log2_acc(state.sum)) : neg_inf<float>();
   }
 
   // o = 0 and lse = -inf on the padding rows of the segment's slot.

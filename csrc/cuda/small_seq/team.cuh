@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device/math.cuh"
+#include "device/sync.cuh"
 #include "device/vector.cuh"
 #include "device/warp.cuh"
 
@@ -17,6 +18,10 @@ struct Team {
   // Each x[i] summed over the team; every lane of the warp must call it, and gets the sums.
   template <int kCount>
   PA_DEVICE void sum(float (&x)[kCount]) const {
+    sum<kCount>(&x[0]);
+  }
+  template <int kCount>
+  PA_DEVICE void sum(float* x) const {
     for (int mask = size / 2; mask > 0; mask /= 2) {
       PA_UNROLL
       for (int i = 0; i < kCount; ++i) x[i] += shuffle_xor(x[i], mask);
@@ -47,6 +52,15 @@ struct RowSlice {
       if (exists && first < dim) slice.words[i] = *reinterpret_cast<const Vec16<uint32_t>*>(row + first);
     }
     return slice;
+  }
+
+  // Forgets the elements that were converted so far: kept for later, they would take twice the registers of the words.
+  PA_DEVICE void forget() {
+    PA_UNROLL
+    for (int i = 0; i < kVecs; ++i) {
+      PA_UNROLL
+      for (uint32_t& word : words[i].data) word = opaque(word);
+    }
   }
 
   PA_DEVICE float operator[](int i) const {

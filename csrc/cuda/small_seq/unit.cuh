@@ -2,6 +2,8 @@
 // unit's rows of o, dq, dk and dv, so nothing is added atomically and padding is zeroed by whoever owns its slot.
 #pragma once
 
+#include <utility>
+
 #include "attn/seqlen_info.cuh"
 #include "attn/visibility.cuh"
 #include "device/launch.cuh"
@@ -14,8 +16,9 @@ struct SmallSeqParams {
   AttnParams attn;
   int32_t team_size;
   int32_t num_units;
-  FastDivisor heads_kv;  // unit -> segment
-  FastDivisor group;     // query of a unit -> row; query heads that share a key head
+  FastDivisor heads_kv;                       // unit -> segment
+  FastDivisor group;                          // query of a unit -> row; query heads that share a key head
+  int32_t stash_queries = 0, stash_keys = 0;  // pairs of a unit that shared memory holds: see bwd_many.cuh
 };
 
 // How blocks divide the units. A host block is one lane: it takes many units, one after the other.
@@ -71,6 +74,26 @@ struct UnitQuery {
   }
 
   PA_DEVICE bool sees(int32_t key) const { return key >= keys.lo && key < keys.hi; }
+};
+
+// kCount consecutive queries of a unit, each described by an X(params, team, unit, n). They live in registers: an array
+// whose elements have no default constructor.
+template <class X, int kCount>
+class Batch {
+ public:
+  PA_DEVICE Batch(const SmallSeqParams& params, const Team& team, const SmallSeqUnit& unit, int32_t n)
+      : Batch(params, team, unit, n, std::make_integer_sequence<int32_t, kCount>()) {}
+
+  PA_DEVICE X& operator[](int i) { return x_[i]; }
+  PA_DEVICE const X& operator[](int i) const { return x_[i]; }
+
+ private:
+  template <int32_t... kIndex>
+  PA_DEVICE Batch(const SmallSeqParams& params, const Team& team, const SmallSeqUnit& unit, int32_t n,
+                  std::integer_sequence<int32_t, kIndex...>)
+      : x_{X(params, team, unit, n + kIndex)...} {}
+
+  X x_[kCount];
 };
 
 // Zeroes the padding rows of the slot for heads [head, head + heads).
