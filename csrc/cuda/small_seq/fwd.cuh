@@ -53,7 +53,7 @@ struct SmallSeqFwd {
     Batch<State, kCount> states(params, team, unit, n);
     const int32_t num_keys = warp_max(unit.kv.len);
     PA_NO_UNROLL
-    for (int32_t first = 0; first < num_keys; first += kRows) add_keys<kCount>(p, team, unit, first, states);
+    for (int32_t first = 0; first < num_keys; first += kRows) add_keys<kCount>(reread(p), team, unit, first, states);
     PA_UNROLL
     for (int i = 0; i < kCount; ++i) store(p, team, unit, states[i]);
   }
