@@ -16,6 +16,7 @@ import importlib.util
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-CODEGEN = ROOT / "csrc" / "codegen"
+TUNING = ROOT / "csrc" / "codegen" / "tuning"
 TARGETS = {"host": "host", "sm80": "cuda", "gfx942": "hip"}  # arch -> device library that holds its kernels
 PLAIN = "_plain"
 
@@ -83,6 +84,8 @@ def with_numbers(tuning: Tuning, kernel: str, width: str, pair: str, numbers: Nu
 
 def build(folder: Path, arch: str, tuning: Tuning) -> str:
     """Builds the libraries with a tuning; returns "" or why it is out."""
+    for path in TUNING.glob("*.toml"):
+        shutil.copy(path, folder)
     (folder / f"{arch}.toml").write_text(tuning_text(tuning))
     torch = Path(importlib.util.find_spec("torch").origin).parent
     configure = ["cmake", "-S", ROOT, "-B", folder, f"-DPORTATTN_TUNING_DIR={folder}", f"-DPORTATTN_TORCH_DIR={torch}"]
@@ -120,7 +123,7 @@ def main() -> int:
     args = parser.parse_args()
     folder = ROOT / "build" / f"tune-{args.arch}"
     folder.mkdir(parents=True, exist_ok=True)
-    tuning = tomllib.loads((CODEGEN / "tuning" / f"{args.arch}.toml").read_text())
+    tuning = tomllib.loads((TUNING / f"{args.arch}.toml").read_text())
     build(folder, args.arch, tuning)  # everything else, so that what a candidate's build prints is its own
     ranked = []
     for numbers in candidates(parse_tries(args.tries)):
