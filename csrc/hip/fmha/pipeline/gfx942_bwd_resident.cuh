@@ -105,6 +105,7 @@ class BwdResident {
   static constexpr int kDqPairs = 8;                       // pairs of steps in ds k: 128 keys
 
   static constexpr int kAhead = 2;  // operands are read that many before their use
+  static constexpr int kLag = 2;    // steps by which products follow whose operands come late
 
   // A step of the walk. Before the first step stands head -1, past the last head num_heads.
   struct Place {
@@ -212,21 +213,18 @@ class BwdResident {
   // Whether the i-th tensor of this thread is do.
   PA_DEVICE bool brings_do(int i) const { return kTensors == 2 ? i == 1 : warp_ >= kWarps / 2; }
 
-  // Asks for the step after the one at load_: chunks, and its lse (the first wave) or delta (the second).
-  PA_DEVICE void load_next() {
-    if (++load_.m == tile_.m_end) load_ = Place{load_.head + 1, tile_.m_begin};
-    load_rows();
-  }
-  PA_DEVICE void load_rows() {
-    PA_UNROLL
-    for (int i = 0; i < kTensors; ++i) {
-      const Source& from = rows_[i];
-      const RowsInMemory rows = rows_at(from, load_);
-      even_[i] = rows.chunk(chunk_offset(stager_.row(), stager_.chunk, from.row_bytes, from.cols));
-      odd_[i] = rows.chunk(chunk_offset(stager_.row() + 1, stager_.chunk, from.row_bytes, from.cols));
+  // Asks for the i-th part of the step at load_: a tensor's chunks, or last its lse (the first wave) or delta (the
+  // second).
+  PA_DEVICE void load_part(int i) {
+    if (i == kTensors) {
+      const bool wanted = warp_ < 2 && lane_ < kBlockQ;
+      stat_ = rows_at(stats_, load_).value(wanted ? lane_ * stats_.row_bytes : RowsInMemory::kNowhere);
+      return;
     }
-    const bool wanted = warp_ < 2 && lane_ < kBlockQ;
-    stat_ = rows_at(stats_, load_).value(wanted ? lane_ * stats_.row_bytes : RowsInMemory::kNowhere);
+    const Source& from = rows_[i];
+    const RowsInMemory rows = rows_at(from, load_);
+    even_[i] = rows.chunk(chunk_offset(stager_.row(), stager_.chunk, from.row_bytes, from.cols));
+    odd_[i] = rows.chunk(chunk_offset(stager_.row() + 1, stager_.chunk, from.row_bytes, from.cols));
   }
 
   // A row that saw nothing (lse = -inf) gets +inf: its probabilities are 0.
@@ -241,7 +239,8 @@ class BwdResident {
     *reinterpret_cast<float*>(smem_ + kOffsetStats + parity * kBytesStats + tid_ * 4) = warp_ == 0 ? lse_log2 : -stat_;
   }
 
-  PA_DEVICE void write_panel(int parity, int i, int e) const {
+  PA_DEVICE void write_panel(int parity, int n) const {
+    const int i = n / 8, e = n % 8;
     const int cell = stager_.panel * HeadDim + panel_place(stager_.chunk * 8 + e);
     char* to = smem_ + kOffsetPanels + (2 * parity + (brings_do(i) ? 1 : 0)) * kBytesPanels;
     *reinterpret_cast<uint32_t*>(to + cell * 16 + stager_.pair * 4) = zip_rows(even_[i], odd_[i], e);
@@ -291,18 +290,19 @@ class BwdResident {
     return place;
   }
 
-  // Registers 4 m and the three that follow.
-  PA_DEVICE void add_dq(int m) const {
+  // The scratch of the step at sent_.
+  PA_DEVICE RowsInMemory dq_scratch_rows() const {
     const int32_t groups = ceil_div(tile_.q_rows.len - sent_.m * kBlockQ, DqScratch::kRows);
-    const int32_t bytes = (groups > 1 ? dq_.group_bytes : 0) + dq_.head_bytes;
-    const RowsInMemory scratch(dq_.first + sent_.head * static_cast<int64_t>(dq_.head_bytes) +
-                                   sent_.m * 2 * static_cast<int64_t>(dq_.group_bytes),
-                               bytes, dq_.first != nullptr && sent_.head >= 0 ? 1 : 0);
-    const uint32_t offset = m * 8 < dq_.cols ? dq_.offset : RowsInMemory::kNowhere;
-    PA_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      scratch.add(offset, ScratchLayout::offset(0, 8 * m + 2 * e) * 4, dq_acc_[4 * m + e] * dq_.scale);
-    }
+    const int64_t from = sent_.head * static_cast<int64_t>(dq_.head_bytes) +
+                         sent_.m * (kBlockQ / DqScratch::kRows) * static_cast<int64_t>(dq_.group_bytes);
+    return RowsInMemory(dq_.first + from, (groups > 1 ? dq_.group_bytes : 0) + dq_.head_bytes,
+                        dq_.first != nullptr && sent_.head >= 0 ? 1 : 0);
+  }
+  // The i-th register.
+  PA_DEVICE void add_dq(const RowsInMemory& scratch, int i) const {
+    const int col = i / 4 * 8 + i % 4 * 2;
+    scratch.add(i / 4 * 8 < dq_.cols ? dq_.offset : RowsInMemory::kNowhere, ScratchLayout::offset(0, col) * 4,
+                dq_acc_[i] * dq_.scale);
   }
 
   // ---- the walk -----------------------------------------------------------------------------------------------
@@ -310,12 +310,13 @@ class BwdResident {
   PA_DEVICE void walk(int32_t steps, GradTile (&dk)[kStrips], GradTile (&dv)[kStrips]) {
     load_ = Place{0, tile_.m_begin};
     multiplied_ = Place{-1, 0};
-    load_rows();
+    PA_UNROLL
+    for (int i = 0; i <= kTensors; ++i) load_part(i);
     write_rows(0);
     lds_sync();  // rows of the first step have landed
     score_step<false>(0);
     lds_sync();  // all are done with them
-    open_softmax(0);
+    mask_scores();
     PA_UNROLL
     for (int j = 0; j < kSteps; ++j) softmax_part(j);
     write_rows(1);
@@ -330,8 +331,9 @@ class BwdResident {
       grad_step(parity, dk, dv);
     }
     sent_ = multiplied_;
+    const RowsInMemory scratch = dq_scratch_rows();
     PA_UNROLL
-    for (int m = 0; m < 4; ++m) add_dq(m);
+    for (int i = 0; i < 16; ++i) add_dq(scratch, i);
   }
 
   // Iteration i has two phases; `parity` is that of step i + 1.
@@ -342,70 +344,93 @@ class BwdResident {
   PA_DEVICE void score_step(int parity) {
     Bits4 q[kPairs], d_o[kPairs];
     PA_UNROLL
-    for (int i = 0; i < kAhead; ++i) q[i] = read_row(0, i), d_o[i] = read_row(kOffsetDo, i);
-    Acc16 minus_delta;
+    for (int i = 0; i < kAhead; ++i) q[i] = read_row(0, i);
     PA_UNROLL
-    for (int m = 0; m < 4; ++m) {
-      const Float4 x = read_stats(parity, 1, m);
-      PA_UNROLL
-      for (int e = 0; e < 4; ++e) minus_delta[4 * m + e] = x[e];
-    }
+    for (int i = 0; i < kAhead; ++i) d_o[i] = read_row(kOffsetDo, i);
+    Float4 minus_delta[4];
+    PA_UNROLL
+    for (int m = 0; m < 4; ++m) minus_delta[m] = read_stats(parity, 1, m);
     pin();
     PA_UNROLL
     for (int i = 0; HasPast && i < 8 * kStrips; ++i) write_ds(i);
     PA_UNROLL
-    for (int b = 0; b < kStrips; ++b) s_[b].acc = Acc16(0.f), dp_[b] = minus_delta;
+    for (int b = 0; b < kStrips; ++b) s_[b].acc = Acc16(0.f);
+    const RowsInMemory scratch = dq_scratch_rows();
     pin();
+    // dp follows s by two steps: what it needs is read last.
     PA_UNROLL
-    for (int j = 0; j < kSteps; ++j) {
+    for (int j = 0; j < kSteps + kLag; ++j) {
       const int i = j / (2 * kStrips), half = j / kStrips % 2, b = j % kStrips;
-      if (j % (2 * kStrips) == 0 && i + kAhead < kPairs) {
-        q[i + kAhead] = read_row(0, i + kAhead), d_o[i + kAhead] = read_row(kOffsetDo, i + kAhead);
+      if (j < kSteps) {
+        if (j % (2 * kStrips) == 0 && i + kAhead < kPairs) {
+          q[i + kAhead] = read_row(0, i + kAhead), d_o[i + kAhead] = read_row(kOffsetDo, i + kAhead);
+        }
+        mfma_32x32x8<T>(half_of(q[i], half), half_of(k_[b][i], half), s_[b].acc);
+        score_shadow<HasPast>(parity, 2 * j, scratch);
+        if (j < kLag) score_shadow<HasPast>(parity, 2 * j + 1, scratch);
+        pin();
       }
-      mfma_32x32x8<T>(half_of(q[i], half), half_of(k_[b][i], half), s_[b].acc);
-      PA_UNROLL
-      for (int e = 4 * j; e < 4 * j + 4 && e < 8 * kTensors; ++e) write_panel(parity, e / 8, e % 8);
-      pin();
-      mfma_32x32x8<T>(half_of(d_o[i], half), half_of(v_[b][i], half), dp_[b]);
-      if (j == 4) {
-        scored_ = load_;
-        load_next();
+      if (j < kLag) continue;
+      if (j == kLag) {
+        PA_UNROLL
+        for (int n = 0; n < 16 * kStrips; ++n) dp_[n / 16][n % 16] = minus_delta[n % 16 / 4][n % 4];
       }
-      if (HasPast && j % 3 == 0 && j >= 6) add_dq((j - 6) / 3);
+      const int late = j - kLag, late_i = late / (2 * kStrips), late_half = late / kStrips % 2, late_b = late % kStrips;
+      mfma_32x32x8<T>(half_of(d_o[late_i], late_half), half_of(v_[late_b][late_i], late_half), dp_[late_b]);
+      if (j < kSteps) score_shadow<HasPast>(parity, 2 * j + 1, scratch);
       pin();
     }
   }
 
+  // What happens after the n-th of 32 products.
+  template <bool HasPast>
+  PA_DEVICE void score_shadow(int parity, int n, const RowsInMemory& scratch) {
+    constexpr int kLoads = 16;  // the panels, which come from the same registers, are written before
+    if (n < 8 * kTensors) write_panel(parity, n);
+    if (n == kLoads) {
+      scored_ = load_;
+      if (++load_.m == tile_.m_end) load_ = Place{load_.head + 1, tile_.m_begin};
+    }
+    if (n >= kLoads && n % 2 == 0 && (n - kLoads) / 2 <= kTensors) load_part((n - kLoads) / 2);
+    if (HasPast && n >= kLoads) add_dq(scratch, n - kLoads);
+    if (n >= 22 && n < 26) lse_log2_[n - 22] = read_stats(parity, 0, n - 22);
+    if (HasPast && n >= 26 && n < 26 + kAhead) read_panels(parity ^ 1, n - 26);
+  }
+
+  // The i-th operands of dv and dk.
+  PA_DEVICE void read_panels(int parity, int i) {
+    d_o_[i] = read_panel(parity, 1, i / kBlocks, i % kBlocks);
+    q_[i] = read_panel(parity, 0, i / kBlocks, i % kBlocks);
+  }
+
   // dv, dk and dq of step i. In their shadow p and ds of step i + 1 are made, and rows of step i + 2 land.
   PA_DEVICE void grad_step(int parity, GradTile (&dk)[kStrips], GradTile (&dv)[kStrips]) {
-    constexpr int kOperands = 2 * kBlocks;
+    Bits4 ds_rows[kDqPairs];
+    PA_UNROLL
+    for (int i = 0; i < kAhead; ++i) ds_rows[i] = read_ds(i);
     Bits2 p[kStrips * 4], ds[kStrips * 4];  // of step i; p_ and ds_ become those of step i + 1
     PA_UNROLL
     for (int m = 0; m < kStrips * 4; ++m) p[m] = p_[m], ds[m] = ds_[m];
-    Bits4 q[kOperands], d_o[kOperands], ds_rows[kDqPairs];
-    const auto read = [&](int i) {
-      d_o[i] = read_panel(parity ^ 1, 1, i / kBlocks, i % kBlocks);
-      q[i] = read_panel(parity ^ 1, 0, i / kBlocks, i % kBlocks);
-    };
-    PA_UNROLL
-    for (int i = 0; i < kAhead; ++i) read(i), ds_rows[i] = read_ds(i);
-    open_softmax(parity);
-    PA_UNROLL
-    for (int j = 0; j < kAhead; ++j) softmax_part(j);
+    mask_scores();
     dq_acc_ = Acc16(0.f);
     pin();
+    // dq follows by two steps: ds has only just landed.
     PA_UNROLL
-    for (int j = 0; j < kSteps; ++j) {
-      const int i = j / (2 * kStrips), half = j / kStrips % 2, b = j % kStrips;
-      const int block = i % kBlocks, step = i / kBlocks * 2 + half;
-      if (j % (2 * kStrips) == 0 && i + kAhead < kOperands) read(i + kAhead);
-      if (j % 2 == 0 && j / 2 + kAhead < kDqPairs) ds_rows[j / 2 + kAhead] = read_ds(j / 2 + kAhead);
-      mfma_32x32x8<T>(half_of(d_o[i], half), p[b * 4 + step], dv[b].block(block));
-      pin();
-      if (j + kAhead < kSteps) softmax_part(j + kAhead);
-      mfma_32x32x8<T>(half_of(q[i], half), ds[b * 4 + step], dk[b].block(block));
-      pin();
-      mfma_32x32x8<T>(half_of(kt_[j / 2], j % 2), half_of(ds_rows[j / 2], j % 2), dq_acc_);
+    for (int j = 0; j < kSteps + kLag; ++j) {
+      if (j < kSteps) {
+        const int i = j / (2 * kStrips), half = j / kStrips % 2, b = j % kStrips;
+        const int block = i % kBlocks, step = i / kBlocks * 2 + half;
+        if (j % (2 * kStrips) == 0 && i + kAhead < 2 * kBlocks) read_panels(parity ^ 1, i + kAhead);
+        if (j % 2 == 0 && j / 2 + kAhead < kDqPairs) ds_rows[j / 2 + kAhead] = read_ds(j / 2 + kAhead);
+        mfma_32x32x8<T>(half_of(d_o_[i], half), p[b * 4 + step], dv[b].block(block));
+        pin();
+        softmax_part(j);
+        mfma_32x32x8<T>(half_of(q_[i], half), ds[b * 4 + step], dk[b].block(block));
+        pin();
+      }
+      if (j < kLag) continue;
+      const int late = j - kLag;
+      mfma_32x32x8<T>(half_of(kt_[late / 2], late % 2), half_of(ds_rows[late / 2], late % 2), dq_acc_);
       if (j == kSteps - 2) write_rows(parity ^ 1);
       pin();
     }
@@ -415,9 +440,7 @@ class BwdResident {
 
   // ---- p and ds of the scored step ----------------------------------------------------------------------------
 
-  PA_DEVICE void open_softmax(int parity) {
-    PA_UNROLL
-    for (int m = 0; m < 4; ++m) lse_log2_[m] = read_stats(parity, 0, m);
+  PA_DEVICE void mask_scores() {
     const int32_t row0 = scored_.m * kBlockQ;
     if (row0 >= tile_.full_rows_begin && row0 + kBlockQ <= tile_.full_rows_end) return;
     PA_UNROLL
@@ -456,6 +479,7 @@ class BwdResident {
   Bits4 k_[kStrips][kPairs], v_[kStrips][kPairs], kt_[kDqPairs];  // operands that stay
   Bits4 even_[kTensors], odd_[kTensors];                          // chunks on their way to LDS
   float stat_;
+  Bits4 q_[2 * kBlocks], d_o_[2 * kBlocks];  // operands of dk and dv
   KeyStrip s_[kStrips];
   Acc16 dp_[kStrips], dq_acc_;
   Float4 lse_log2_[4];

@@ -66,25 +66,26 @@ class FwdPingpong {
     if (blocks <= 0) return;
     fill_stages();
     lds_sync();  // the first tiles have landed
-    read_k(0);
+    PA_UNROLL
+    for (int i = 0; i < kOperandsK; ++i) read_k(0, i);
     pin();
     first_scores();
+    PA_UNROLL
+    for (int i = 0; i < kOperandsK; ++i) read_k(1, i);
+    PA_UNROLL
+    for (int d = 0; d < kOutBlocks; ++d) read_v(0, d);
     // From here on the second group is one phase behind the first.
     if (warp_ >= kWarps / 2) lds_sync();
     int stage = 0;
     PA_NO_UNROLL
     for (int32_t i = 0; i < blocks; ++i) {
-      const int next = stage == kStages - 1 ? 0 : stage + 1;
-      read_k(next);
-      read_v(stage, 0);
-      pin();
-      make_probabilities(tile_.blocks.end - 1 - i, softmax, o);
+      make_probabilities(i, stage, softmax, o);
       lds_sync();  // this group's turn on the matrix cores: the other has left them
       __builtin_amdgcn_s_setprio(1);
       multiply(i, stage, o);
       __builtin_amdgcn_s_setprio(0);
       lds_sync();  // the other's turn
-      stage = next;
+      stage = next(stage);
     }
     if (warp_ < kWarps / 2) lds_sync();
     lds_sync();  // all are done with the tiles
@@ -97,6 +98,9 @@ class FwdPingpong {
   static constexpr int kPairs = HeadDim / 16;                       // pairs of steps in q k^T
   static constexpr int kPanels = kBlockKv / 16;                     // pairs of panels: pairs of steps in p v
   static constexpr int kSteps = kBlockKv * HeadDim / (kStrip * 8);  // products of either kind for a tile
+  static constexpr int kOperandsK = kScoreBlocks * kPairs;          // operands of two steps in a tile
+  static constexpr int kOperandsV = kPanels * kOutBlocks;
+  static constexpr int kLateK = 2;  // of k's, read after the turn: in it they would delay the barrier
 
   // Writers are here neighbouring lanes with neighbouring columns, and every eighth column: reversing the bits keeps
   // them and the readers free of bank conflicts.
@@ -127,37 +131,39 @@ class FwdPingpong {
     *reinterpret_cast<uint32_t*>(v_write_ + at) = zip_lanes(v_flight_[pair], lane_);
   }
 
-  PA_DEVICE void read_k(int stage) {
-    PA_UNROLL
-    for (int b = 0; b < kScoreBlocks; ++b) {
-      PA_UNROLL
-      for (int i = 0; i < kPairs; ++i) {
-        const int at = stage * kStageBytes + b * kStrip * kRowPitch<HeadDim> + i * 32;
-        k_[b][i] = *reinterpret_cast<const Bits4*>(k_read_ + at);
-      }
-    }
+  // Operands of two steps, in the order of their use.
+  PA_DEVICE void read_k(int stage, int i) {
+    const int at = stage * kStageBytes + i / kPairs * kStrip * kRowPitch<HeadDim> + i % kPairs * 32;
+    k_[i / kPairs][i % kPairs] = *reinterpret_cast<const Bits4*>(k_read_ + at);
   }
-  PA_DEVICE void read_v(int stage, int pair, int d) {
-    const int at = stage * kStageBytes + pair * 2 * HeadDim * 16 + d * kStrip * 16;
-    v_[pair][d] = *reinterpret_cast<const Bits4*>(v_read_ + at);
-  }
-  PA_DEVICE void read_v(int stage, int pair) {
-    PA_UNROLL
-    for (int d = 0; d < kOutBlocks; ++d) read_v(stage, pair, d);
+  PA_DEVICE void read_v(int stage, int i) {
+    const int at = stage * kStageBytes + (i / kOutBlocks * 2 * HeadDim + i % kOutBlocks * kStrip) * 16;
+    v_[i / kOutBlocks][i % kOutBlocks] = *reinterpret_cast<const Bits4*>(v_read_ + at);
   }
 
-  // k of three tiles and v of two lie in LDS, the next of each is on its way.
+  static PA_DEVICE int next(int stage) { return stage == kStages - 1 ? 0 : stage + 1; }
+
+  // k of three tiles and v of two land in LDS, the next of each is on its way. All are asked for before the first
+  // lands.
   PA_DEVICE void fill_stages() {
+    Bits4 k[kStages + 1], v[kStages];
+    PA_UNROLL
+    for (int i = 0; i <= kStages; ++i) {
+      load_k(i);
+      k[i] = k_flight_;
+      if (i == kStages) break;
+      load_v(i);
+      v[i] = v_flight_;
+    }
     PA_UNROLL
     for (int i = 0; i < kStages; ++i) {
-      load_k(i);
-      if (i < kStages - 1) load_v(i);
+      k_flight_ = k[i];
       write_k(i);
+      v_flight_ = v[i];
       PA_UNROLL
       for (int pair = 0; pair < 4 && i < kStages - 1; ++pair) write_v(i, pair);
     }
-    load_k(kStages);
-    load_v(kStages - 1);
+    k_flight_ = k[kStages];
   }
 
   PA_DEVICE void first_scores() {
@@ -176,36 +182,42 @@ class FwdPingpong {
   }
 
   template <class Softmax>
-  PA_DEVICE void make_probabilities(int32_t block, Softmax& softmax, OutTile& o) {
+  PA_DEVICE void make_probabilities(int32_t i, int stage, Softmax& softmax, OutTile& o) {
+    PA_UNROLL
+    for (int late = kOperandsK - kLateK; late < kOperandsK; ++late) read_k(next(stage), late);
+    const int32_t block = tile_.blocks.end - 1 - i;
     if (!tile_.blocks.is_full(block)) {
       mask_tile(s_, lane_, tile_.visible, tile_.row0 + warp_ * kStrip, block * kBlockKv);
     }
     softmax.update(s_, o);
     PA_UNROLL
-    for (int i = 0; i < kBlockKv / 8; ++i) {
-      const float* x = s_.data + 4 * i;
-      p_[i] = Bits2{pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3])};
+    for (int m = 0; m < kBlockKv / 8; ++m) {
+      const float* x = s_.data + 4 * m;
+      p_[m] = Bits2{pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3])};
     }
     settle(p_);
     settle(softmax);
   }
 
   // s of tile i + 1 and o of tile i, in turns, so that no product waits for the one before. In their shadow the tiles
-  // that are on their way land (k of tile i + 3, v of tile i + 2), and the next ones are asked for.
+  // that are on their way land (k of tile i + 3, v of tile i + 2), the next ones are asked for, and operands that have
+  // been used make room for those of the next turn (k of tile i + 2, v of tile i + 1).
   PA_DEVICE void multiply(int32_t i, int stage, OutTile& o) {
-    const int v_stage = stage == 0 ? kStages - 1 : stage - 1;  // of tile i + 2
+    const int stage1 = next(stage), stage2 = next(stage1);  // of tiles i + 1 and i + 2
     s_.fill(0.f);
     PA_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       score_step(step);
       if (step == 1) write_k(stage);
       if (step == 2) load_k(i + kStages + 1);
-      if (step >= 4 && step < 8) write_v(v_stage, step - 4);
+      if (step >= 4 && step < 8) write_v(stage2, step - 4);
       if (step == 8) load_v(i + kStages);
+      if (step % 2 == 1 && step / 2 < kOperandsK - kLateK) read_k(stage2, step / 2);
       pin();
       out_step(step, o);
-      const int ahead = step + kOutBlocks;
-      if (ahead < kPanels * kOutBlocks) read_v(stage, ahead / kOutBlocks, ahead % kOutBlocks);
+      const int ahead = step + kOutBlocks, again = step - 2 * kOutBlocks;
+      if (ahead < kOperandsV) read_v(stage, ahead);
+      if (again >= 0 && again < kOutBlocks) read_v(stage1, again);
       pin();
     }
   }
