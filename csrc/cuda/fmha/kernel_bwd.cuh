@@ -27,8 +27,13 @@ struct FmhaBwd {
     const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, work.seq);
     const TileRows rows(kv_rows, work.block, Problem::kBlockKv);
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    if (ctx.tid == 0) new (&shared.tile) BwdTile(make_tile(p, work.seq, rows));
-    if (ctx.tid == 0) shared.kv_rows = kv_rows, shared.rows = rows;
+    if (ctx.tid == 0) {
+      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place is.
+      const auto tile = make_tile(p, work.seq, rows);
+      new (&shared.tile) BwdTile(tile);
+      shared.kv_rows = kv_rows;
+      shared.rows = rows;
+    }
     block_sync();  // thread 0 has described the tile; all read it from here on
 
     typename Problem::DkTile dk;

@@ -28,8 +28,9 @@ struct FmhaBwdDq {
     const typename Problem::SmemQ staging(ctx.smem);
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
     if (ctx.tid == 0) {
-      new (&shared) Shared{make_tile(p, work.seq, head, q_rows, rows), rows,
-                           row_pointer<T>(p.dq, work.seq, q_rows, rows.first, head)};
+      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place is.
+      const auto tile = make_tile(p, work.seq, head, q_rows, rows);
+      new (&shared) Shared{tile, rows, row_pointer<T>(p.dq, work.seq, q_rows, rows.first, head)};
     }
     block_sync();  // thread 0 has described the tile; all read it from here on
     if (shared.rows.valid > 0) {

@@ -33,7 +33,11 @@ struct FmhaFwd {
       return;
     }
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    if (ctx.tid == 0) new (&shared) Shared{make_tile(p, work.seq, head, q_rows, rows), q_rows, rows, work.seq};
+    if (ctx.tid == 0) {
+      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place is.
+      const auto tile = make_tile(p, work.seq, head, q_rows, rows);
+      new (&shared) Shared{tile, q_rows, rows, work.seq};
+    }
     block_sync();  // thread 0 has described the tile; all read it from here on
 
     typename Problem::OutTile o;
