@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import gfx942_sim
 import hip_tools
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent / "sources"
-sys.path.insert(0, str(ROOT / "tools" / "gfx942_sim" / "python"))  # also found without the project installed
-
-import gfx942_sim  # noqa: E402
-
 Compile = Callable[..., gfx942_sim.CodeObject]
 
 

@@ -36,7 +36,7 @@ def test_divergence(compiled, level):
     steps = np.array([steps_of(int(x[lane]), int(lane), 90) for lane in LANES])
     same(out[0], steps)
     choices = [steps * 0 + 4, steps + 11, steps * 3, steps * 0 + x[3], steps ^ 77, steps - 9, -steps, steps << 3]
-    same(out[1], np.select([LANES % 9 == i for i in range(8)], choices, 1234))
+    same(out[1], np.select([i == LANES % 9 for i in range(8)], choices, 1234))
 
 
 def test_dynamic_register_indices(compiled, level):

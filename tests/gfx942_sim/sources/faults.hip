@@ -5,7 +5,7 @@
 #define GLOBAL(T) __attribute__((address_space(1))) T*
 #define SHARED(T) __attribute__((address_space(3))) T*
 
-KERNEL global_read(const int* in, int* out, int shift) { out[threadIdx.x] = in[threadIdx.x + shift]; }
+KERNEL global_read(const int* in, int* out, int shift) { out[threadIdx.x] = in[static_cast<int>(threadIdx.x) + shift]; }
 KERNEL global_write(int* out, int shift) { out[threadIdx.x + shift] = 1; }
 
 KERNEL lds_write(int* out, int shift) {

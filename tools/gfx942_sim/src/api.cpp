@@ -20,6 +20,7 @@ namespace gfxsim {
 namespace {
 
 constexpr uint32_t kMostThreads = 1024;
+constexpr uint32_t kMostScratchBytes = 1 << 20;
 constexpr size_t kKernargAlignment = 64;
 constexpr uint64_t kMostInstructions = uint64_t{1} << 32;
 
@@ -61,6 +62,9 @@ void check_sizes(const Kernel& kernel, const uint32_t* grid, const uint32_t* blo
   require(threads <= most,
           format("block (%u, %u, %u) has %llu threads; kernel %s was compiled for at most %u", block[0], block[1],
                  block[2], static_cast<unsigned long long>(threads), kernel.metadata.name.c_str(), most));
+  require(kernel.metadata.scratch_bytes <= kMostScratchBytes,
+          format("kernel %s wants %u bytes of scratch a thread; at most %u are allowed", kernel.metadata.name.c_str(),
+                 kernel.metadata.scratch_bytes, kMostScratchBytes));
   const uint32_t lds_limit = kernel.object->lds_limit();
   require(lds_bytes <= lds_limit,
           format("kernel %s wants %llu bytes of LDS; a block has %u", kernel.metadata.name.c_str(),

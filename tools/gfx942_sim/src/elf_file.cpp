@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint16_t kMachineAmdgpu = 224;
 constexpr uint32_t kMachMask = 0xff;
-constexpr uint64_t kLargestImage = uint64_t{1} << 32;
+constexpr uint64_t kLargestImage = uint64_t{256} << 20;
 constexpr uint32_t kNoteAmdgpuMetadata = 32;
 // One page: a code object's addresses and its alignment stay what they are in the file.
 constexpr uint64_t kAlignment = 4096;
@@ -64,8 +64,9 @@ Elf64_Ehdr read_header(const File& file) {
 void load_segments(const File& file, const std::vector<Elf64_Phdr>& segments, Elf* elf) {
   for (const Elf64_Phdr& segment : segments) {
     if (segment.p_type != PT_LOAD) continue;
-    if (segment.p_memsz > kLargestImage || segment.p_vaddr > kLargestImage || segment.p_filesz > segment.p_memsz) {
-      throw Error(GFXSIM_INVALID_OBJECT, "a segment of the object is larger than 4 GiB or than its memory");
+    if (segment.p_memsz > kLargestImage || segment.p_vaddr > kLargestImage - segment.p_memsz ||
+        segment.p_filesz > segment.p_memsz) {
+      throw Error(GFXSIM_INVALID_OBJECT, "a segment of the object ends past 256 MiB, or is larger than its memory");
     }
     elf->image_size = std::max<uint64_t>(elf->image_size, segment.p_vaddr + segment.p_memsz);
   }

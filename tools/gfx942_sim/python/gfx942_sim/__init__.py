@@ -145,9 +145,7 @@ class CodeObject:
     def symbol(self, name: str) -> np.ndarray:
         """The bytes of a __device__ variable, in place."""
         address, size = ctypes.c_void_p(), ctypes.c_size_t()
-        check(
-            library().gfxsim_object_symbol(self._handle, name.encode(), ctypes.byref(address), ctypes.byref(size))
-        )
+        check(library().gfxsim_object_symbol(self._handle, name.encode(), ctypes.byref(address), ctypes.byref(size)))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size.value).from_address(address.value))
 
 
@@ -198,6 +196,4 @@ def _class_names() -> list[str]:
 
 def _report(report: Report) -> LaunchReport:
     counts = dict(zip(_class_names(), report.instructions_of_class, strict=True))
-    return LaunchReport(
-        report.blocks, report.waves, report.instructions, report.mfma_flops, report.seconds, counts
-    )
+    return LaunchReport(report.blocks, report.waves, report.instructions, report.mfma_flops, report.seconds, counts)
