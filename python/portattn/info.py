@@ -6,10 +6,12 @@ import importlib
 import importlib.util
 import platform
 import sys
+from importlib import metadata
 
 from portattn import __version__
 from portattn.common.library import (
     CORE_LIBRARY,
+    JAX_LIBRARY,
     TORCH_LIBRARY,
     LibraryError,
     core_version,
@@ -35,6 +37,18 @@ def _torch_lines() -> list[str]:
     return lines
 
 
+def _jax_lines() -> list[str]:
+    """Without importing jax, which takes seconds and memory of every GPU."""
+    if importlib.util.find_spec("jax") is None:
+        return ["jax        not installed: pip install jax, then import portattn_jax"]
+    lines = [f"jax        {metadata.version('jax')}"]
+    try:
+        lines.append(f"jax calls  in {library_path(JAX_LIBRARY)}")
+    except LibraryError as error:
+        lines.append(f"jax calls  not there: {error}")
+    return lines
+
+
 def info() -> str:
     """The text that `python -m portattn.info` prints."""
     lines = [f"portattn   {__version__}", f"python     {sys.version.split()[0]} on {platform.platform()}"]
@@ -43,7 +57,7 @@ def info() -> str:
         lines += [f"device     {line}" for line in describe_devices().splitlines()]
     except LibraryError as error:
         lines.append(f"C API      not loaded: {error}")
-    return "\n".join(lines + _torch_lines())
+    return "\n".join(lines + _torch_lines() + _jax_lines())
 
 
 def main() -> None:

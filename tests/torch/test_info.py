@@ -24,15 +24,17 @@ def test_info(module: str) -> None:
     assert portattn.__version__ in text
     assert "host" in text
     assert "torch ops  loaded" in text
+    assert "jax        not installed" in text or "jax calls  in " in text
 
 
 def test_info_without_libraries(tmp_path: Path) -> None:
     text = run("portattn", PORTATTN_LIBRARY_DIR=str(tmp_path))
     assert f"C API      not loaded: libportattn.so is not in {tmp_path}" in text
     assert "torch ops  not loaded" in text
+    assert "jax        not installed" in text or "jax calls  not there" in text
 
 
 def test_importing_portattn_loads_nothing() -> None:
-    code = "import sys, portattn; print('torch' in sys.modules)"
+    code = "import sys, portattn; print('torch' in sys.modules or 'jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

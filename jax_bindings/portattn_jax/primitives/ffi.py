@@ -20,9 +20,8 @@ from jax.interpreters import mlir
 
 from portattn.common.config import FORWARD, Config
 from portattn.common.enums import ConfigAttr
-from portattn.common.library import core, library_path
+from portattn.common.library import JAX_LIBRARY, core, library_path
 
-JAX_LIBRARY = "libportattn_jax.so"
 TARGETS = {"fused_attn_fwd", "fused_attn_bwd", "cu_seqlens"}
 PLATFORMS = {"cpu": "cpu", "cuda": "CUDA", "rocm": "ROCM"}  # of handlers and lowerings: XLA's name
 DEVICE_TYPES = {"cuda": 1, "rocm": 2}  # NVTEDeviceType

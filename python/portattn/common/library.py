@@ -11,6 +11,7 @@ from portattn.common import env
 
 CORE_LIBRARY = "libportattn.so"
 TORCH_LIBRARY = "libportattn_torch.so"
+JAX_LIBRARY = "libportattn_jax.so"
 
 
 class LibraryError(ImportError):
@@ -24,7 +25,8 @@ def library_path(name: str) -> Path:
     if not path.exists():
         raise LibraryError(
             f"{name} is not in {folder}. It is built when the package is installed: run `pip install .` in the source "
-            "tree (for the torch operators, with torch installed first), or set PORTATTN_LIBRARY_DIR to its folder."
+            "tree (for torch operators or jax handlers, with torch or jax installed first), or set PORTATTN_LIBRARY_DIR "
+            "to its folder."
         )
     return path
 
