@@ -4,6 +4,7 @@ hostile offsets. Gradients are of O(1) random cotangents and compared tensor by 
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -166,6 +167,27 @@ def test_hostile_offsets(content: str, fmt: str, promised: tuple[int, int], devi
     hostile = replace(honest, cu_seqlens=HOSTILE[content])
     for q, kv in ((hostile, hostile), (hostile, honest), (honest, hostile)):
         check_case(Case(q=q, kv=kv, mask="padding_causal", promised=promised), device, SMALL)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thousands_of_hostile_offsets_mean_the_same_to_every_backend(seed: int, device: str) -> None:
+    """Spans of many sequences are placed by many blocks, which must agree with the one that plans tiles."""
+    rng = random.Random(seed)
+    side = Side("thd", (2,) * 5000)
+    jumps = [rng.choice((0, 1, 2, 3, 3, 3, -7, 40)) for _ in range(5001)]
+    hostile = replace(side, cu_seqlens=tuple(itertools.accumulate(jumps)))
+    starts = tuple(i * 2 + rng.choice((0, 0, 0, 5, -9, 4000)) for i in range(5001))
+    for kv in (hostile, replace(side, cu_seqlens_padded=starts)):
+        problem = packed_problem(side, side, 2, 16, "float32", device)
+        problem.case = replace(problem.case, kv=kv)
+        for suffix, offsets in (("", kv.offsets()), ("_padded", kv.padded_offsets())):
+            tensor = None if offsets is None else torch.tensor(offsets, dtype=torch.int32, device=device)
+            problem.inputs[f"cu_seqlens_kv{suffix}"] = tensor
+        runs = {backend: run_forward(problem, backend) for backend in (SMALL, "unfused")}
+        for backend, outputs in runs.items():
+            outputs |= run_backward(problem, outputs, backend)
+        for name, expected in runs["unfused"].items():
+            assert max_error(runs[SMALL][name], expected) <= 1e-4, f"{name}, seed {seed}"
 
 
 @pytest.mark.parametrize("starts", [(0, 5, 9, 20), (12, 7, 0, 20), (-5, 18, 19, 20), (0, 2**31 - 1, 5, 5)])

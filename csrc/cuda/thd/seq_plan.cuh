@@ -53,26 +53,26 @@ struct SeqPlanKernel {
     int32_t end_before = 0;  // largest end of the sequences of all chunks so far
     int32_t tiles_before = 0;
     for (int64_t first = 0; first < slots; first += kThreads) {
-      const SeqSpan span = place_span(side, params.batch, first + ctx.tid, shared, ctx.tid, &end_before);
+      const SeqSpan span = place_span(side, params.batch, first + ctx.tid, shared.scan, ctx.tid, &end_before);
       if (side.tile_rows > 0) fill_tiles(side, params.batch, first, span, shared, ctx.tid, &tiles_before);
     }
     if (side.tile_rows > 0 && ctx.tid == 0) *side.num_tiles = tiles_before;
   }
 
- private:
   // Slot 0 is the gap; slot n is sequence n - 1.
   static PA_DEVICE int32_t seq_of_slot(int64_t slot, int32_t batch) {
     return slot == 0 ? batch : static_cast<int32_t>(slot - 1);
   }
 
-  // Writes and returns the span of one slot; {0, 0, 0} beyond the last.
-  static PA_DEVICE SeqSpan place_span(const SidePlanRequest& side, int32_t batch, int64_t slot, Shared& shared, int tid,
+  // Writes and returns the span of one slot; {0, 0, 0} beyond the last. All threads call it, with consecutive slots;
+  // *end_before is the largest end of the sequences before those, and afterwards of these too.
+  static PA_DEVICE SeqSpan place_span(const SidePlanRequest& side, int32_t batch, int64_t slot, int32_t* scan, int tid,
                                       int32_t* end_before) {
     const ClaimedSpans claimed(side);
     const int64_t seq = slot - 1;
     const auto larger = [](int32_t a, int32_t b) { return max_of(a, b); };
     const int32_t previous_end = seq >= 1 && seq <= batch ? claimed.end(seq - 1) : 0;
-    const auto ends = block_inclusive_scan<kThreads>(previous_end, shared.scan, tid, larger);
+    const auto ends = block_inclusive_scan<kThreads>(previous_end, scan, tid, larger);
     const int32_t barrier = max_of(*end_before, ends.inclusive);
     *end_before = max_of(*end_before, ends.total);
     if (slot > batch) return {0, 0, 0};
@@ -91,6 +91,7 @@ struct SeqPlanKernel {
     return span;
   }
 
+ private:
   // Appends the tiles of a chunk of slots. The last block of a sequence comes first: under a causal mask it is the
   // longest, and long work started early keeps the end of the grid short.
   static PA_DEVICE void fill_tiles(const SidePlanRequest& side, int32_t batch, int64_t first_slot, SeqSpan span,
