@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -24,6 +25,7 @@ from portattn_jax.enums import (
 from portattn_jax.primitives.ffi import device_type, register
 from portattn_jax.problem import config_floats, config_ints, dims_of
 from portattn_jax.sequence_descriptor import SequenceDescriptor
+from portattn_jax.sharding import on_auto_axes
 
 __all__ = [
     "AttnBiasType",
@@ -98,7 +100,7 @@ def fused_attn(
     arguments = locals()
     problem, operands = prepare(**_of_prepare(arguments))
     register()
-    outputs = attention(problem, context_checkpoint_name, operands)
+    outputs = on_auto_axes(functools.partial(attention, problem, context_checkpoint_name), problem, operands)
     return (outputs[0], jax.lax.stop_gradient(outputs[1])) if return_lse else outputs[0]
 
 

@@ -16,10 +16,26 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from portattn.common.config import FORWARD
 from portattn_jax.primitives.local import attention_on_one_device
 from portattn_jax.problem import Problem, Shape, dims_of, named, results_of, sizes_of
 
 Axes = tuple[str, ...]
+
+
+def on_auto_axes(function: Callable, problem: Problem, operands: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+    """function(operands), whose results are o and perhaps lse. Axes of a mesh that are explicit are left to the
+    partitioner inside, and the results are given the type that follows from q's."""
+    explicit = jax.sharding.AxisType.Explicit
+    if explicit not in jax.sharding.get_abstract_mesh().axis_types:
+        return function(operands)
+    q = operands[problem.operands[0]]
+    axes_of = dict(zip(dims_of(problem.layout, problem.operands[0], q.ndim), jax.typeof(q).sharding.spec, strict=True))
+    specs = tuple(
+        PartitionSpec(*(axes_of[dim] if dim in ("b", "h") else None for dim in dims_of(problem.layout, name, 4)))
+        for name in problem.result_names(FORWARD)
+    )
+    return jax.sharding.auto_axes(function, out_sharding=specs)(operands)
 
 
 class Split:

@@ -42,6 +42,16 @@ expected = torch.nn.functional.scaled_dot_product_attention(*[x.transpose(1, 2) 
 assert (out - expected).abs().max() < 1e-5
 """
 
+USE_JAX = """
+import ctypes, sys
+ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+import jax
+from portattn_jax.flax import DotProductAttention
+q = jax.random.normal(jax.random.key(0), (2, 9, 4, 16))
+out = DotProductAttention(16, 4, attn_mask_type="no_mask").apply({}, q, q, q)
+assert abs(out - jax.nn.dot_product_attention(q, q, q)).max() < 1e-5
+"""
+
 
 @pytest.fixture(scope="module")
 def decoy(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,3 +79,8 @@ def test_core_and_device_library(decoy: Path, fake_folder: Path) -> None:
 def test_torch_operators(decoy: Path) -> None:
     pytest.importorskip("portattn.pytorch", reason="the torch operators are not built", exc_type=ImportError)
     run_python(USE_TORCH, decoy)
+
+
+def test_jax_handlers(decoy: Path) -> None:
+    pytest.importorskip("flax", reason="neither jax nor flax is installed", exc_type=ImportError)
+    run_python(USE_JAX, decoy, JAX_PLATFORMS="cpu")

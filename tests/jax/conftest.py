@@ -15,8 +15,17 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
+@pytest.fixture(autouse=True)
+def on_cpu() -> Iterator[None]:
+    """A test without `device` needs no GPU, and uses none."""
+    import jax
+
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.L1)])
-def device(request: pytest.FixtureRequest) -> Iterator[None]:
+def device(request: pytest.FixtureRequest, on_cpu: None) -> Iterator[None]:
     """The default device of a test."""
     import jax
 

@@ -140,6 +140,26 @@ def test_positions_are_gathered(mesh: Mesh) -> None:
     np.testing.assert_allclose(split, attend(q, k, v), rtol=2e-5, atol=2e-5)
 
 
+def test_explicit_axes() -> None:
+    """A mesh whose axes are part of the types of arrays."""
+    if len(jax.devices("cpu")) < 4:
+        pytest.skip("needs four CPU devices")
+    explicit = (jax.sharding.AxisType.Explicit,) * 2
+    mesh = jax.make_mesh((2, 2), ("data", "model"), explicit, devices=jax.devices("cpu")[:4])
+    qkv = tuple(tokens().values())
+
+    def loss(*qkv: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = fused_attn(qkv, bias=None, **arguments_of(CAUSAL, None))
+        return (out**2).sum(), out
+
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
+    expected = gradients(*qkv)
+    with jax.set_mesh(mesh):
+        got = gradients(*(jax.device_put(array, NamedSharding(mesh, BOTH)) for array in qkv))
+    assert jax.typeof(got[1]).sharding.spec == BOTH
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), got, expected)
+
+
 @pytest.mark.parametrize(("shape", "sums"), [((1, 4, 9, 9), 1), ((4, 1, 9, 9), 1), ((4, 4, 9, 9), 0)])
 def test_bias(mesh: Mesh, shape: tuple[int, ...], sums: int) -> None:
     spec = P("data" if shape[0] > 1 else None, "model" if shape[1] > 1 else None)

@@ -16,6 +16,7 @@ from jax_check import Case, arguments_of, check
 
 from portattn_jax import AttnBiasType, AttnMaskType, AttnSoftmaxType, QKVLayout, SequenceDescriptor, fused_attn
 
+pytestmark = pytest.mark.usefixtures("device")
 CUSTOM_CALL = re.compile(r"custom_call_target=\"(portattn_\w+)\"")
 PACKED = dict(
     layout=QKVLayout.THD_THD_THD,
@@ -203,7 +204,7 @@ def test_shard_map(check_vma: bool) -> None:
     def gradients(function: Callable) -> Any:
         return jax.jit(jax.grad(lambda *qkv: (function(*qkv) ** 2).sum(), (0, 1, 2)))(q, k, v)
 
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(jax.devices("cpu")[0]):  # that of the mesh
         np.testing.assert_allclose(jax.jit(split)(q, k, v), attend(q, k, v), rtol=1e-6, atol=1e-6)
         for got, expected in zip(gradients(split), gradients(attend), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)

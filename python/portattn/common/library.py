@@ -25,8 +25,8 @@ def library_path(name: str) -> Path:
     if not path.exists():
         raise LibraryError(
             f"{name} is not in {folder}. It is built when the package is installed: run `pip install .` in the source "
-            "tree (for torch operators or jax handlers, with torch or jax installed first), or set PORTATTN_LIBRARY_DIR "
-            "to its folder."
+            "tree (with torch installed first for the torch operators, with jax for its handlers), or set "
+            "PORTATTN_LIBRARY_DIR to its folder."
         )
     return path
 
