@@ -3,6 +3,7 @@
 // strided views, so that nothing is split or copied.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <stdexcept>
@@ -132,7 +133,7 @@ class BufferViews {
     return view;
   }
 
-  // XLA aligns buffers to 256 bytes on a GPU, to less on the host: frontends ask for kWorkspaceAlignment bytes more.
+  // XLA aligns buffers to 256 bytes on a GPU, to less on the host: Python asks for that many bytes more.
   static NVTETensor aligned(NVTETensor view) {
     constexpr uintptr_t kAlignment = 256;
     const auto address = reinterpret_cast<uintptr_t>(view.data);
