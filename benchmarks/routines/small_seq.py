@@ -5,6 +5,7 @@ Bytes count what must move: forward reads q, k, v and writes o; backward reads q
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -159,7 +160,7 @@ def _verdict(case: SmallCase, tokens: SmallTokens, implementation: Implementatio
         q_rows = slice(first * case.seqlen_q, (first + CHECKED_SEGMENTS) * case.seqlen_q)
         kv_rows = slice(starts[0], starts[-1])
         spans_q = [Span(i * case.seqlen_q, case.seqlen_q) for i in range(CHECKED_SEGMENTS)]
-        spans_kv = [Span(a - starts[0], b - a) for a, b in zip(starts, starts[1:], strict=False)]
+        spans_kv = [Span(a - starts[0], b - a) for a, b in itertools.pairwise(starts)]
         k, v = (t[kv_rows].repeat_interleave(group, 1) for t in (tokens.k, tokens.v))
         truth = cross_attention_oracle(
             tokens.q[q_rows], k, v, tokens.do[q_rows], spans_q, spans_kv, case.head_dim**-0.5

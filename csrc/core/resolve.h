@@ -33,4 +33,10 @@ struct NVTEFusedAttnConfigImpl {
   portattn::AttnConfig values;
   portattn::ResolvedConfig resolved;
   bool is_resolved = false;
+  // The same with small_seq for its backend, for the functions that ask for it by name.
+  portattn::AttnConfig small_seq_values;
+  portattn::ResolvedConfig small_seq;
+  bool is_small_seq_resolved = false;
+
+  void forget_resolved() { is_resolved = is_small_seq_resolved = false; }
 };

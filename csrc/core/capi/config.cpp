@@ -28,7 +28,7 @@ NVTEStatus nvte_fused_attn_config_set_int(NVTEFusedAttnConfig config, NVTEFusedA
   return api_call([&] {
     PA_RETURN_IF_ERROR(check_pointer(config, "config"));
     PA_RETURN_IF_ERROR(portattn::set_int(&config->values, attr, value));
-    config->is_resolved = false;
+    config->forget_resolved();
     return NVTE_SUCCESS;
   });
 }
@@ -37,7 +37,7 @@ NVTEStatus nvte_fused_attn_config_set_float(NVTEFusedAttnConfig config, NVTEFuse
   return api_call([&] {
     PA_RETURN_IF_ERROR(check_pointer(config, "config"));
     PA_RETURN_IF_ERROR(portattn::set_float(&config->values, attr, value));
-    config->is_resolved = false;
+    config->forget_resolved();
     return NVTE_SUCCESS;
   });
 }

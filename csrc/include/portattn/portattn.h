@@ -4,6 +4,7 @@
 
 #include "portattn/config.h"
 #include "portattn/fused_attn.h"
+#include "portattn/small_seq.h"
 #include "portattn/thd.h"
 #include "portattn/types.h"
 

@@ -78,9 +78,9 @@ def dot_product_attention(
     left and right of the diagonal, inclusive, -1 = unbounded. bottom_right_diagonal: how the window and ALiBi of a
     mask without a diagonal are aligned. bias: [1 or b, 1 or h, s_q, s_kv]. attention_mask: True = masked out,
     [b, 1, 1, s] or a pair of them for padding masks, broadcastable to [b, h, s_q, s_kv] for "arbitrary". backend:
-    "fused_varlen", "small_seq" or "unfused" to insist on one. strict: a fallback is an error. rng_state: int64 [2] on q's device, to
-    fix what dropout drops; by default it is drawn from torch's generator. max_segment_seqlen_*: a promise that no
-    sequence has more tokens; up to 32 of each bring in the backend for very many short sequences, small_seq.
+    "fused_varlen", "small_seq" or "unfused" to insist on one. strict: a fallback is an error. rng_state: int64 [2] on
+    q's device, to fix what dropout drops; by default it is drawn from torch's generator. max_segment_seqlen_*: a
+    promise that no sequence has more tokens; up to 32 of each bring in small_seq, made for very many short sequences.
     """
     if attention_mask is not None and attn_mask_type != "arbitrary":
         return _with_padding_mask(**locals())

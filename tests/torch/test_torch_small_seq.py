@@ -78,7 +78,7 @@ def test_compiled_whole(device: str) -> None:
 
 def test_strict_tells_what_it_refuses(device: str) -> None:
     tokens, arguments, _ = packed(device)
-    with pytest.raises(ValueError, match="small_seq refused: dropout is 0.1"):
+    with pytest.raises(ValueError, match=r"small_seq refused: dropout is 0\.1"):
         dot_product_attention(*tokens, **arguments, **PROMISE, dropout_p=0.1, strict=True)
 
 
