@@ -1,0 +1,104 @@
+"""The hand-written pipelines of gfx942: what the compiler made of them, right results on it, and the share of its time
+that the matrix cores work, as the cycle model predicts it."""
+
+from __future__ import annotations
+
+import pytest
+
+import code_object
+import hip_isa
+import hip_tools
+import hipify
+from pipelines import Pipelines, Problem
+
+HEAD_DIMS = (64, 128)
+KERNELS = [f"{direction}_{head_dim}" for direction in ("fwd", "bwd") for head_dim in HEAD_DIMS]
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    hip_tools.toolchain()
+    try:
+        hipify.find_hipify()
+    except hipify.HipifyError as reason:
+        pytest.skip(str(reason))
+    return Pipelines(tmp_path_factory.mktemp("pipelines"))
+
+
+def matrix_loop(pipelines: Pipelines, name: str) -> list[hip_isa.Instruction]:
+    """The loop over tiles: the shortest with products and both of its barriers. Branches back from code that the
+    compiler has put elsewhere look like longer loops."""
+    body = hip_isa.disassemble(pipelines.code)[f"run_{name}"]
+    loops = [
+        loop
+        for loop in hip_isa.loops(body)
+        if hip_isa.multiply_adds(loop) > 0 and sum(each.mnemonic == "s_barrier" for each in loop) == 2
+    ]
+    assert loops, f"{name} has no loop with products and two barriers"
+    return min(loops, key=len)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_registers_and_lds(name: str, pipelines: Pipelines) -> None:
+    readelf = hip_tools.toolchain().tool("llvm-readelf")
+    kernels = {kernel.symbol: kernel for kernel in code_object.resources(pipelines.code, readelf)}
+    kernel = kernels[f"run_{name}"]
+    threads, _, lds = pipelines.facts(name)
+    waves_a_simd = threads // 64 // 4
+    assert not kernel.spills, kernel
+    assert kernel.vgprs <= 512 // waves_a_simd, kernel  # accumulation registers among them
+    assert lds <= 64 * 1024 and kernel.lds_bytes == 0
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_product_is_made_twice(name: str, pipelines: Pipelines) -> None:
+    """The loop's matrix work is that of the formulas: q k^T and p v in the forward, five products in the backward."""
+    head_dim = int(name.split("_")[1])
+    products, rows, cols = (2, 32, 4096 // head_dim) if name.startswith("fwd") else (5, 32, 32 * 128 // head_dim)
+    assert hip_isa.multiply_adds(matrix_loop(pipelines, name)) == products * rows * cols * head_dim
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_loads_of_the_loop_are_wide(name: str, pipelines: Pipelines) -> None:
+    """16 bytes a lane; but for lse and delta, which the backward brings with one load of four."""
+    loop = matrix_loop(pipelines, name)
+    narrow = hip_isa.narrow_loads(loop)
+    assert sum(instruction.is_load for instruction in loop) > len(narrow)
+    assert [load.access_bytes for load in narrow] == ([] if name.startswith("fwd") else [4])
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("head_dim", [*HEAD_DIMS, 40, 104])
+def test_results(head_dim: int, causal: bool, seed: int, pipelines: Pipelines) -> None:
+    """Ragged tiles, two query heads a key head, head dims between the tuned ones; waves in turns and in random order,
+    with every access to LDS checked for races and for missing waits."""
+    tuned = 64 if head_dim <= 64 else 128
+    forward = Problem(300, 333, head_dim, num_heads_q=4, num_heads_kv=2, causal=causal)
+    pipelines.run(f"fwd_{tuned}", forward, seed)
+    assert forward.error("o") < 1e-2
+    assert forward.error("lse") < 1e-5
+    backward = Problem(300, 333, head_dim, num_heads_q=4, num_heads_kv=2, causal=causal)
+    backward.give_statistics()
+    pipelines.run(f"bwd_{tuned}", backward, seed)
+    assert {name: error for name in ("dq", "dk", "dv") if (error := backward.error(name)) >= 1e-2} == {}
+
+
+@pytest.mark.parametrize(("name", "least"), [("fwd_128", 0.80), ("bwd_128", 0.68), ("fwd_64", 0.55), ("bwd_64", 0.57)])
+def test_predicted_matrix_utilisation(name: str, least: float, pipelines: Pipelines) -> None:
+    """Of a block that walks over 8192 rows, from the time of two shorter walks."""
+    head_dim, forward = int(name.split("_")[1]), name.startswith("fwd")
+    tile = pipelines.facts(name)[1]
+
+    def block(walked: int) -> Problem:
+        problem = Problem(*((tile, walked) if forward else (walked, tile)), head_dim)
+        problem.give_statistics()
+        return problem
+
+    short, long = (pipelines.prediction(name, block(walked)) for walked in (512, 1024))
+    further = (8192 - 1024) / 512
+    steady = long - short
+    busy = long.busy["matrix"] + further * steady.busy["matrix"]
+    utilisation = busy / (4 * (long.cycles + further * steady.cycles))
+    print(f"{name}: {utilisation:.3f} at 8192 rows, {steady.matrix_utilisation:.3f} in the loop")
+    assert utilisation >= least
