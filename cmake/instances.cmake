@@ -4,7 +4,8 @@ set(PORTATTN_TUNING_DIR "${PORTATTN_CSRC}/codegen/tuning" CACHE PATH "tile sizes
 # Writes the instances of `arch` into <build>/generated/<arch> and puts their paths into `out`.
 function(portattn_generate_instances arch out)
   set(codegen "${PORTATTN_CSRC}/codegen")
-  set(inputs "${codegen}/generate.py" "${codegen}/kernels.toml" "${PORTATTN_TUNING_DIR}/${arch}.toml")
+  file(GLOB tuning CONFIGURE_DEPENDS "${PORTATTN_TUNING_DIR}/*.toml")  # an arch may extend another
+  set(inputs "${codegen}/generate.py" "${codegen}/kernels.toml" ${tuning})
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${inputs})
   execute_process(
     COMMAND "${Python3_EXECUTABLE}" "${codegen}/generate.py" --arch ${arch} --tuning "${PORTATTN_TUNING_DIR}"

@@ -36,22 +36,31 @@ void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece s
   plan->num_tiles = request->num_tiles = layout.carve<int32_t>(workspace, num_tiles);
 }
 
-NVTEStatus plan_sequences(const ResolvedConfig& resolved, const WorkspaceLayout& layout, const SeqlenArguments& seqlens,
-                          void* workspace, AttnParams* params, void* stream) {
+// The kernel that a call gets and the tiles that it wants, of which the workspace has room for as many.
+KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction) {
+  if (resolved.row->choose != nullptr) return resolved.row->choose(launch, direction);
+  const Tiling& tiling = resolved.layout(direction).tiling;
+  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv};
+}
+
+NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
+                          const SeqlenArguments& seqlens, void* workspace, AttnParams* params) {
   if (!params->q_side.is_thd && !params->kv_side.is_thd) return NVTE_SUCCESS;
+  const WorkspaceLayout& layout = resolved.layout(direction);
+  const KernelChoice choice = choose_kernel(launch, resolved, direction);
   SeqPlanParams plan;
   plan.batch = params->batch;
   if (params->q_side.is_thd) {
-    plan.q = plan_request(seqlens.cu_seqlens_q, seqlens.cu_seqlens_q_padded, params->q_side.seqlen,
-                          layout.tiling.tile_rows_q, layout.tile_capacity_q);
+    plan.q = plan_request(seqlens.cu_seqlens_q, seqlens.cu_seqlens_q_padded, params->q_side.seqlen, choice.tile_rows_q,
+                          layout.tile_capacity_q);
     place_plan(layout, workspace, kSpansQ, kTilesQ, kNumTilesQ, &plan.q, &params->q_side.plan);
   }
   if (params->kv_side.is_thd) {
     plan.kv = plan_request(seqlens.cu_seqlens_kv, seqlens.cu_seqlens_kv_padded, params->kv_side.seqlen,
-                           layout.tiling.tile_rows_kv, layout.tile_capacity_kv);
+                           choice.tile_rows_kv, layout.tile_capacity_kv);
     place_plan(layout, workspace, kSpansKv, kTilesKv, kNumTilesKv, &plan.kv, &params->kv_side.plan);
   }
-  return check_launch(resolved, resolved.device.plugin->seq_plan(plan, stream), "the sequence plan");
+  return check_launch(resolved, resolved.device.plugin->seq_plan(plan, launch.stream), "the sequence plan");
 }
 
 // A contiguous float tensor [b, s_q, h], or [t, h] for thd, in the order of q's format.
@@ -74,26 +83,27 @@ void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void
   params->dq_accum.data = layout.carve<float>(workspace, kDqAccum);
 }
 
-void log_call(const ResolvedConfig& resolved, const AttnConfig& config, const char* direction) {
+void log_call(const Launch& launch, const ResolvedConfig& resolved, const AttnConfig& config, NVTEDirection direction) {
   if (!log_enabled(LogLevel::kCalls)) return;
-  log_line(format_text("%s by %s. Config: %s", direction, resolved.row->name, describe_config(config).c_str()));
+  log_line(format_text("%s by %s (%s). Config: %s", direction == NVTE_FORWARD ? "forward" : "backward",
+                       resolved.row->name, choose_kernel(launch, resolved, direction).name,
+                       describe_config(config).c_str()));
 }
 
-NVTEStatus launch_backward(const AttnConfig& config, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
-                           void* workspace, AttnParams* params, void* stream) {
+NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
+                           void* workspace, AttnParams* params) {
   const Plugin& plugin = *resolved.device.plugin;
-  const DType dtype = static_cast<DType>(config.dtype);
-  PA_RETURN_IF_ERROR(plan_sequences(resolved, resolved.backward, seqlens, workspace, params, stream));
+  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
-    PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, dtype, stream), "delta"));
+    PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));
   }
-  const Launch launch{resolved.device, dtype, *params, stream};
   PA_RETURN_IF_ERROR(check_launch(resolved, resolved.row->backward(launch), "the backward"));
   if (params->dbias.data != nullptr) {
-    PA_RETURN_IF_ERROR(check_launch(resolved, plugin.bias_grad(*params, dtype, stream), "the bias gradient"));
+    PA_RETURN_IF_ERROR(
+        check_launch(resolved, plugin.bias_grad(*params, launch.dtype, launch.stream), "the bias gradient"));
   }
   if (params->d_softmax_offset == nullptr) return NVTE_SUCCESS;
-  return check_launch(resolved, plugin.sink_grad(*params, stream), "the sink gradient");
+  return check_launch(resolved, plugin.sink_grad(*params, launch.stream), "the sink gradient");
 }
 
 NVTEStatus check_training(const AttnConfig& config) {
@@ -112,11 +122,12 @@ NVTEStatus run_forward(const AttnConfig& config, const ResolvedConfig& resolved,
   PA_RETURN_IF_ERROR(read_inputs(config, resolved, inputs, &params, &seqlens));
   PA_RETURN_IF_ERROR(read_outputs(config, resolved, outputs, &params));
   PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.forward, workspace, &base));
-  log_call(resolved, config, "forward");
+  params.next_item = resolved.forward.carve<int32_t>(base, kNextItem);
+  const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
+  log_call(launch, resolved, config, NVTE_FORWARD);
   const DeviceScope scope(resolved.device);
   PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
-  PA_RETURN_IF_ERROR(plan_sequences(resolved, resolved.forward, seqlens, base, &params, stream));
-  const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
+  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_FORWARD, seqlens, base, &params));
   return check_launch(resolved, resolved.row->forward(launch), "the forward");
 }
 
@@ -132,10 +143,11 @@ NVTEStatus run_backward(const AttnConfig& config, const ResolvedConfig& resolved
   PA_RETURN_IF_ERROR(read_grad_outputs(config, resolved, grad_outputs, &params));
   PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.backward, workspace, &base));
   place_scratch(config, resolved.backward, base, &params);
-  log_call(resolved, config, "backward");
+  const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
+  log_call(launch, resolved, config, NVTE_BACKWARD);
   const DeviceScope scope(resolved.device);
   PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
-  return launch_backward(config, resolved, seqlens, base, &params, stream);
+  return launch_backward(launch, resolved, seqlens, base, &params);
 }
 
 }  // namespace portattn

@@ -12,10 +12,11 @@ namespace portattn {
 
 // What a backend's kernels ask of the caller in one direction.
 struct Tiling {
-  int32_t tile_rows_q = 0;   // rows of a tile in the plan of thd queries; 0 = spans only
-  int32_t tile_rows_kv = 0;  // likewise for thd keys
-  bool delta = true;         // the backward is given delta
-  bool dq_accum = false;     // the backward adds dq up in float; needs delta's launch, which zeroes it
+  int32_t tile_rows_q = 0;    // rows of a tile in the plan of thd queries; 0 = spans only
+  int32_t tile_rows_kv = 0;   // likewise for thd keys
+  bool delta = true;          // the backward is given delta
+  bool work_counter = false;  // the forward may count the items that its blocks have taken
+  bool dq_accum = false;      // the backward adds dq up in float; needs delta's launch, which zeroes it
 };
 
 enum WorkspacePiece {
@@ -25,6 +26,7 @@ enum WorkspacePiece {
   kSpansKv,
   kTilesKv,
   kNumTilesKv,
+  kNextItem,
   kDelta,
   kDqAccum,
   kNumWorkspacePieces

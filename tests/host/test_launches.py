@@ -51,7 +51,7 @@ def record(api: Api, fake: Fake, attributes: dict, direction: int) -> tuple[Prob
     [
         ({}, FORWARD, "fmha_fwd"),
         ({}, BACKWARD, "delta fmha_bwd convert_dq"),
-        ({"deterministic": 1}, BACKWARD, "delta fmha_bwd"),
+        ({"deterministic": 1}, BACKWARD, "delta fmha_bwd fmha_bwd_dq"),
         ({"backend": BACKENDS["unfused"]}, FORWARD, "unfused_fwd"),
         ({"backend": BACKENDS["unfused"]}, BACKWARD, "delta unfused_bwd"),
         ({"bias_type": 1}, BACKWARD, "delta fmha_bwd convert_dq"),

@@ -136,8 +136,8 @@ def architecture_is_switched_in_one_place(source: Source) -> Iterator[Finding]:
 
 
 def device_layers_look_down_only(source: Source) -> Iterator[Finding]:
-    """backends -> attn -> tile -> device; arch is seen by tile/arch_select.cuh alone. Plain headers (.h) are contracts
-    and may be seen from anywhere."""
+    """backends -> attn -> tile -> device; an arch is seen by tile/arch_select.cuh and by pipelines of its name alone.
+    Plain headers (.h) are contracts and may be seen from anywhere."""
     if not source.under("csrc/cuda", "csrc/hip") or len(source.path.parts) < 4 or source.path.suffix == ".h":
         return
     layer = source.path.parts[2]
@@ -147,8 +147,9 @@ def device_layers_look_down_only(source: Source) -> Iterator[Finding]:
     for line, quote, name in source.includes():
         if quote == "<" or name.endswith(".h"):
             continue
-        target = PurePosixPath(name).parts[0]
-        if target not in allowed:
+        target, *below = PurePosixPath(name).parts
+        is_own_arch = target == "arch" and source.path.name.startswith(f"{below[0]}_")
+        if target not in allowed and not is_own_arch:
             yield Finding(source.path, line, f"{layer}/ may include {', '.join(sorted(allowed))}, but not {name}")
 
 

@@ -30,6 +30,25 @@ void refuse_tiles(int64_t batch, int64_t rows, int64_t tile_rows, const char* na
                    static_cast<long long>(tile_rows));
 }
 
+// What the workspace has room for: the smallest tiles of all kernels that a call may choose.
+Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool deterministic) {
+  Tiling tiling;
+  const auto take_finer = [](int32_t* rows, const FmhaKernel& kernel) {
+    if (*rows == 0 || kernel.planned_rows < *rows) *rows = kernel.planned_rows;
+  };
+  if (direction == NVTE_FORWARD) {
+    tiling.work_counter = true;
+    for (int32_t i = 0; i < instance.num_forward; ++i) take_finer(&tiling.tile_rows_q, *instance.forward[i]);
+    return tiling;
+  }
+  tiling.dq_accum = !deterministic;
+  for (int32_t i = 0; i < instance.num_backward; ++i) {
+    take_finer(&tiling.tile_rows_kv, *instance.backward[i].main);
+    if (deterministic) take_finer(&tiling.tile_rows_q, *instance.backward[i].dq);
+  }
+  return tiling;
+}
+
 void refuse(const AttnConfig& config, const Device& device, Refusal* refusal) {
   if (config.dtype == kNVTEFloat64) refusal->because("dtype is fp64 (allowed: fp32, fp16, bf16)");
   refuse_head_dim(config.head_dim_qk, "head_dim_qk", refusal);
@@ -47,27 +66,17 @@ void refuse(const AttnConfig& config, const Device& device, Refusal* refusal) {
     return;
   }
   if (!config.q_is_thd()) {
-    refuse_tiles(config.batch_size, config.max_seqlen_q, instance->fwd_block_q, "max_seqlen_q", refusal);
+    const int64_t rows = finest_tiling(*instance, NVTE_FORWARD, config.deterministic != 0).tile_rows_q;
+    refuse_tiles(config.batch_size, config.max_seqlen_q, rows, "max_seqlen_q", refusal);
   }
   if (!config.kv_is_thd()) {
-    refuse_tiles(config.batch_size, config.max_seqlen_kv, instance->bwd_block_kv, "max_seqlen_kv", refusal);
+    const int64_t rows = finest_tiling(*instance, NVTE_BACKWARD, config.deterministic != 0).tile_rows_kv;
+    refuse_tiles(config.batch_size, config.max_seqlen_kv, rows, "max_seqlen_kv", refusal);
   }
 }
 
 Tiling tiling(const AttnConfig& config, const Device& device, NVTEDirection direction) {
-  const FmhaInstance& instance = *find_instance(config, device);
-  Tiling tiling;
-  if (direction == NVTE_FORWARD) {
-    tiling.tile_rows_q = instance.fwd_block_q;
-    return tiling;
-  }
-  tiling.tile_rows_kv = instance.bwd_block_kv;
-  if (config.deterministic != 0) {
-    tiling.tile_rows_q = instance.bwd_block_q;
-  } else {
-    tiling.dq_accum = true;
-  }
-  return tiling;
+  return finest_tiling(*find_instance(config, device), direction, config.deterministic != 0);
 }
 
 const FmhaInstance& instance_of(const Launch& launch) {
@@ -75,11 +84,26 @@ const FmhaInstance& instance_of(const Launch& launch) {
                                           launch.device.info.arch);
 }
 
-int forward(const Launch& launch) { return instance_of(launch).fwd(launch.params, launch.stream); }
+KernelChoice choose(const Launch& launch, NVTEDirection direction) {
+  const FmhaInstance& instance = instance_of(launch);
+  if (direction == NVTE_FORWARD) {
+    const FmhaKernel& kernel = forward_kernel(instance, launch.params);
+    return KernelChoice{kernel.name, kernel.planned_rows, 0};
+  }
+  const FmhaBackward& kernels = backward_kernels(instance, launch.params);
+  return KernelChoice{kernels.main->name, launch.params.deterministic ? kernels.dq->planned_rows : 0,
+                      kernels.main->planned_rows};
+}
+
+int forward(const Launch& launch) {
+  return forward_kernel(instance_of(launch), launch.params).run(launch.params, launch.stream);
+}
 
 int backward(const Launch& launch) {
-  const int error = instance_of(launch).bwd(launch.params, launch.stream);
-  if (error != 0 || launch.params.dq_accum.data == nullptr) return error;
+  const FmhaBackward& kernels = backward_kernels(instance_of(launch), launch.params);
+  const int error = kernels.main->run(launch.params, launch.stream);
+  if (error != 0) return error;
+  if (launch.params.dq_accum.data == nullptr) return kernels.dq->run(launch.params, launch.stream);
   return launch.device.plugin->convert_dq(launch.params, launch.dtype, launch.stream);
 }
 
@@ -94,6 +118,7 @@ const BackendRow kFusedVarlenRow = {NVTE_Backend_Fused_Varlen,
                                     refuse,
                                     tiling,
                                     forward,
-                                    backward};
+                                    backward,
+                                    choose};
 
 }  // namespace portattn

@@ -34,6 +34,13 @@ struct Launch {
   void* stream;
 };
 
+// The kernel that a call gets, and the rows of the tiles that it wants planned; at least those of the row's `tiling`.
+struct KernelChoice {
+  const char* name;
+  int32_t tile_rows_q;
+  int32_t tile_rows_kv;
+};
+
 struct BackendRow {
   NVTE_Fused_Attn_Backend id;
   const char* name;
@@ -49,6 +56,8 @@ struct BackendRow {
   // asks, and leaves dq, dk, dv.
   int (*forward)(const Launch& launch);
   int (*backward)(const Launch& launch);
+  // Null for a row with one kernel a direction.
+  KernelChoice (*choose)(const Launch& launch, NVTEDirection direction) = nullptr;
 };
 
 extern const BackendRow kScoreModJitRow;

@@ -137,6 +137,8 @@ struct AttnParams {
   // -- dropout: see device/philox.cuh -----------------------------------------------------------------------
   float dropout = 0.f;                  // 0 off
   const uint64_t* rng_state = nullptr;  // {seed, offset}
+  // -- scheduling ---------------------------------------------------------------------------------------------
+  int32_t* next_item = nullptr;  // workspace [1]: items that resident blocks have taken; zeroed by the launcher
   // -- how ----------------------------------------------------------------------------------------------------
   bool deterministic = false;
   // Most queries and keys of a sequence, as far as the caller promises; 0 = unknown. They choose among the kernels for

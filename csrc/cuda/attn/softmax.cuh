@@ -24,13 +24,25 @@ class OnlineSoftmax {
   // m = -inf and uses 0 in its place, so that nothing becomes NaN.
   template <class OutTile>
   PA_DEVICE void update(ScoreTile& s, OutTile& o) {
-    static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
+    RowValues<ScoreTile> rescale;
+    if (follow(s, rescale)) scale_rows(o, rescale);
+    exponentiate(s);
+  }
+
+  // The same in steps, for pipelines whose products into o are still in flight: follow(), exponentiate(), and
+  // scale_rows() of o, where follow() said so, before anything more is added to it.
+  PA_DEVICE bool follow(const ScoreTile& s, RowValues<ScoreTile>& rescale) {
     RowValues<ScoreTile> tile_max;
     row_max(s, tile_max);
     bool grown = false;
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) grown |= tile_max[r] * scale_ > ref_[r] * scale_ + kSlack;
-    if (warp_any(grown)) move_reference(tile_max, o);
+    const bool moves = warp_any(grown);
+    if (moves) move_reference(tile_max, rescale);
+    return moves;
+  }
+
+  PA_DEVICE void exponentiate(ScoreTile& s) {
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
       const Acc shift = shift_of(ref_[r]);
@@ -40,6 +52,16 @@ class OnlineSoftmax {
         s.at(r, c) = p;
         sum_[r] += p;
       }
+    }
+  }
+
+  template <class OutTile>
+  static PA_DEVICE void scale_rows(OutTile& o, const RowValues<ScoreTile>& factors) {
+    static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
+      PA_UNROLL
+      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= factors[r];
     }
   }
 
@@ -73,16 +95,13 @@ class OnlineSoftmax {
 
   PA_DEVICE Acc shift_of(Acc ref) const { return ref == neg_inf<Acc>() ? Acc(0) : ref * scale_; }
 
-  template <class OutTile>
-  PA_DEVICE void move_reference(const RowValues<ScoreTile>& tile_max, OutTile& o) {
+  PA_DEVICE void move_reference(const RowValues<ScoreTile>& tile_max, RowValues<ScoreTile>& rescale) {
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
       const Acc ref = max_acc(ref_[r], tile_max[r]);
-      const Acc rescale = fast_exp2(ref_[r] * scale_ - shift_of(ref));
+      rescale[r] = fast_exp2(ref_[r] * scale_ - shift_of(ref));
       ref_[r] = ref;
-      sum_[r] *= rescale;
-      PA_UNROLL
-      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= rescale;
+      sum_[r] *= rescale[r];
     }
   }
 

@@ -20,6 +20,7 @@ struct FmhaFwd {
   using Acc = typename Problem::Acc;
   static constexpr int kThreads = Problem::kThreads;
   static constexpr int kMinBlocks = Problem::kMinBlocks;
+  static constexpr int32_t kPlannedRows = Problem::kBlockQ;
 
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& ctx) const {
     WorkTile work;

@@ -7,19 +7,45 @@
 
 namespace portattn {
 
-// One generated pair of kernels (forward and backward) and the tile sizes that the caller must plan for.
+// One generated kernel: a forward, a backward, or the dq of a deterministic backward.
+struct FmhaKernel {
+  const char* name;      // of its file, of itself in a profile, of itself in the log
+  int32_t planned_rows;  // rows of the tiles that the caller must plan for: queries, or a backward's keys
+  bool (*takes)(const AttnParams& params);  // which calls it serves; null = all
+  int (*run)(const AttnParams& params, void* stream);
+};
+
+// Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, which the caller has zeroed; with dq_accum
+// null it leaves dq to `dq`, which is deterministic and plans for tiles of queries.
+struct FmhaBackward {
+  const FmhaKernel* main;
+  const FmhaKernel* dq;
+};
+
+// Everything built for a dtype and a pair of head dims: kernels in order of preference, of which the last take every
+// call.
 struct FmhaInstance {
   const char* name;  // "hd128x128_bf16_sm80"
   DType dtype;
   int32_t head_dim_qk;  // largest head dims served; smaller multiples of 8 are zero-extended in shared memory
   int32_t head_dim_v;
-  int32_t fwd_block_q;   // rows of a query tile in the forward
-  int32_t bwd_block_q;   // rows of a query tile of the deterministic dq kernel
-  int32_t bwd_block_kv;  // rows of a key tile in the backward
-  int (*fwd)(const AttnParams& params, void* stream);
-  // Writes dk, dv and either dq (deterministic) or adds into dq_accum, which the caller has zeroed.
-  int (*bwd)(const AttnParams& params, void* stream);
+  const FmhaKernel* const* forward;
+  int32_t num_forward;
+  const FmhaBackward* backward;
+  int32_t num_backward;
 };
+
+inline const FmhaKernel& forward_kernel(const FmhaInstance& instance, const AttnParams& params) {
+  int32_t i = 0;
+  while (instance.forward[i]->takes != nullptr && !instance.forward[i]->takes(params)) ++i;
+  return *instance.forward[i];
+}
+
+inline const FmhaBackward& backward_kernels(const FmhaInstance& instance, const AttnParams& params) {
+  int32_t i = 0;
+  while (instance.backward[i].main->takes != nullptr && !instance.backward[i].main->takes(params)) ++i;
+  return instance.backward[i];
+}
 
 // The smallest instance that serves these head dims on the device, or null when none was built.
 const FmhaInstance* find_fmha_instance(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t device_arch);

@@ -112,6 +112,7 @@ int fake_seq_plan(const SeqPlanParams& params, void*) {
 
 int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
 int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
+int fmha_bwd_dq(const AttnParams& p, void*) { return note_call("fmha_bwd_dq", p); }
 int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
 int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
 int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }
@@ -133,11 +134,18 @@ int set_device(int32_t device, int32_t* previous) {
 }
 const char* error_text(int) { return "told to fail"; }
 
-// Without instances of its own: one for every dtype, up to head dim 128. No two of its tile sizes are equal.
+// One kernel for each step. No two of their tile sizes are equal.
+const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
+const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd};
+const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq};
+const FmhaKernel* const kForward[] = {&kFwd};
+const FmhaBackward kBackward[] = {{&kBwd, &kBwdDq}};
+
+// Without instances of its own: one for every dtype, up to head dim 128.
 std::vector<FmhaInstance> instances;
 
 const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t) {
-  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, 48, 24, 96, fmha_fwd, fmha_bwd};
+  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, kForward, 1, kBackward, 1};
   if (instances.empty()) return head_dim_qk <= 128 && head_dim_v <= 128 ? &kAny : nullptr;
   for (const FmhaInstance& i : instances) {
     if (i.dtype == dtype && i.head_dim_qk >= head_dim_qk && i.head_dim_v >= head_dim_v) return &i;
@@ -158,7 +166,7 @@ EXPORT const char* fake_record() { return record.c_str(); }
 EXPORT void fake_stop_recording() { recording = false; }
 EXPORT void fake_clear() { record.clear(); }
 EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v) {
-  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, 64, 64, 64, fmha_fwd, fmha_bwd});
+  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, kForward, 1, kBackward, 1});
 }
 EXPORT int fake_current_device() { return current_device; }
 EXPORT void fake_fail(const char* call) { failing_call = call; }

@@ -1,0 +1,31 @@
+// sm_90: loads of boxes of a [batch, token, head, dim] tensor into shared memory by the tensor memory accelerator. What
+// lies outside the tensor arrives as 0. A tile [rows, dim] arrives as slabs of 64 columns, each rows x 128 bytes with
+// the 128-byte swizzle that wgmma reads.
+#pragma once
+
+#include <cuda.h>
+
+#include "arch/sm90/barrier.cuh"
+#include "arch/sm90/tensor_map.h"
+
+namespace portattn::sm90 {
+
+constexpr int kSlabBytes = 128;  // of one row of a slab
+
+// L2 cache policies, as createpolicy would make them: for data read once, and for data that other blocks read again.
+constexpr uint64_t kEvictFirst = 0x12F0000000000000ull;
+constexpr uint64_t kEvictLast = 0x14F0000000000000ull;
+
+// Coordinates are (first column, first row, head, batch entry). One thread calls it.
+PA_DEVICE void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, int col, int row, int head, int batch,
+                        uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem_address(smem)),
+      "l"(&map), "r"(smem_address(&arrived)), "r"(col), "r"(row), "r"(head), "r"(batch), "l"(cache_policy)
+      : "memory");
+}
+
+PA_DEVICE void prefetch_map(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
+
+}  // namespace portattn::sm90
