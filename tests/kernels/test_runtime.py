@@ -24,6 +24,10 @@ from portattn.testing.runner import (
 BACKENDS = ("fused_varlen", "unfused")
 SIDE = Side("thd", (130, 1, 300, 64), tail=40)
 CASE = Case(q=SIDE, kv=SIDE, heads_q=4, d_qk=64, d_v=64, dtype="bfloat16", mask="padding_causal")
+SHORT_Q, SHORT_KV = Side("thd", (1, 1, 1, 1), tail=8), Side("thd", (16, 3, 7, 16), tail=10)
+SHORT = Case(q=SHORT_Q, kv=SHORT_KV, heads_q=4, heads_kv=4, d_qk=128, d_v=128, dtype="bfloat16", mask="padding",
+             promised=(1, 16))  # fmt: skip
+SHORT_GROUPED = replace(SHORT, heads_q=8, heads_kv=2)
 
 
 @pytest.fixture
@@ -78,10 +82,13 @@ def test_errors_of_two_threads_do_not_mix() -> None:
 
 
 @pytest.mark.L1
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_side_stream_is_the_stream_of_the_kernels(backend: str, gpu: torch.device) -> None:
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [(CASE, "fused_varlen"), (CASE, "unfused"), (SHORT, "small_seq"), (SHORT_GROUPED, "small_seq")],
+)
+def test_side_stream_is_the_stream_of_the_kernels(case: Case, backend: str, gpu: torch.device) -> None:
     """Inputs appear on the side stream only after a long wait: a kernel on another stream would read NaN."""
-    problem = make_problem(CASE, "cuda")
+    problem = make_problem(case, "cuda")
     inputs = {name: problem.inputs[name].clone() for name in ("q", "k", "v")}
     for name in inputs:
         problem.inputs[name].fill_(torch.nan)
@@ -138,6 +145,23 @@ def test_graph_replay_with_changed_lengths(backend: str, gpu: torch.device) -> N
     for seed, lens in enumerate([(130, 1, 300, 64), (0, 0, 0, 0), (tokens, 0, 0, 0), (5, 90, 0, 200), (1, 1, 1, 1)]):
         side = Side("thd", lens, tail=tokens - sum(lens))
         captured.replay(replace(CASE, seed=seed, q=side, kv=side))
+
+
+@pytest.mark.L1
+@pytest.mark.parametrize("case", [SHORT, SHORT_GROUPED])
+def test_graph_replay_of_short_segments(case: Case, gpu: torch.device) -> None:
+    """Lengths change between replays, beyond what was promised too."""
+    captured = _Captured(make_problem(case, "cuda"), "small_seq")
+    none = (0, 0, 0, 0)
+    lengths = [
+        ((1, 1, 1, 1), (16, 3, 7, 16)),
+        ((0, 1, 0, 1), (2, 2, 2, 2)),
+        (none, none),
+        ((1, 9, 1, 1), (52, 0, 0, 0)),
+    ]
+    for seed, (lens_q, lens_kv) in enumerate(lengths):
+        q, kv = Side("thd", lens_q, tail=12 - sum(lens_q)), Side("thd", lens_kv, tail=52 - sum(lens_kv))
+        captured.replay(replace(case, seed=seed, q=q, kv=kv))
 
 
 @pytest.mark.L1
