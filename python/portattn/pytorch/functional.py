@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from portattn.common import env
 from portattn.pytorch.masks import (
     arbitrary_mask,
     default_alibi_slopes,
@@ -25,9 +26,11 @@ from portattn.pytorch.ops import (
     fused_attn_fwd,
     fused_attn_with_grad,
 )
+from portattn.pytorch.promises import report_broken_promises
 from portattn.pytorch.settings import Settings, build_attrs, cached_settings
 
 _log = logging.getLogger("portattn")
+_DEBUG = env.debug()
 
 Mask = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 # Position of (batch, seqlen, head) in a tensor of a format.
@@ -95,6 +98,8 @@ def dot_product_attention(
     else:
         if not settings.choice_seen:
             _log_fallback(settings, problem)
+        if _DEBUG:
+            report_broken_promises(cu_seqlens_q, cu_seqlens_kv, max_segment_seqlen_q, max_segment_seqlen_kv)
         if needs_grad:
             out, lse = fused_attn_with_grad(problem)
         else:
