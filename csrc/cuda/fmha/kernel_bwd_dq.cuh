@@ -28,11 +28,7 @@ struct FmhaBwdDq {
     const TileRows rows(q_rows, work.block, Problem::kBlockQ);
     const typename Problem::SmemQ staging(ctx.smem);
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    if (ctx.tid == 0) {
-      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place is.
-      const auto tile = make_tile(p, work.seq, head, q_rows, rows);
-      new (&shared) Shared{tile, rows, row_pointer<T>(p.dq, work.seq, q_rows, rows.first, head)};
-    }
+    if (ctx.tid == 0) describe(p, work.seq, head, q_rows, rows, shared);
     block_sync();  // thread 0 has described the tile; all read it from here on
     if (shared.rows.valid > 0) {
       typename Problem::DqAcc dq;
@@ -51,12 +47,12 @@ struct FmhaBwdDq {
     T* dq;
   };
 
-  static PA_DEVICE DqTile<T, Problem::kExtras> make_tile(const AttnParams& p, int32_t seq, int32_t head,
-                                                         const SeqRows& q_rows, const TileRows& rows) {
+  static PA_DEVICE void describe(const AttnParams& p, int32_t seq, int32_t head, const SeqRows& q_rows,
+                                 const TileRows& rows, Shared& shared) {
     const int32_t head_kv = head / (p.num_heads_q / p.num_heads_kv);
     const SeqRows kv_rows = seq_rows(p.kv_side, p.batch, seq);
     const Visibility visible(p, q_rows.len, kv_rows.len);
-    return DqTile<T, Problem::kExtras>{
+    new (&shared.tile) DqTile<T, Problem::kExtras>{
         row_pointer<const T>(p.q, seq, q_rows, rows.first, head),
         row_pointer<const T>(p.d_o, seq, q_rows, rows.first, head),
         row_pointer<const T>(p.k, seq, kv_rows, 0, head_kv),
@@ -69,6 +65,8 @@ struct FmhaBwdDq {
         visible,
         Score<T, Problem::kExtras>(p, seq, head, visible.offset()),
         make_dropout(p, seq, head)};
+    shared.rows = rows;
+    shared.dq = row_pointer<T>(p.dq, seq, q_rows, rows.first, head);
   }
 
  public:
