@@ -8,8 +8,9 @@ LEVELS = ("L0", "L1", "L2", "L3")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    # Here and not in tests/dispatch: pytest reads options from the conftest files of its arguments only.
+    # Here and not in the tests' folders: pytest reads options from the conftest files of its arguments only.
     parser.addoption("--update-dispatch", action="store_true", help="write golden.txt and docs/support_matrix.md anew")
+    parser.addoption("--update-golden", action="store_true", help="write tests/identity/golden.npz anew")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker

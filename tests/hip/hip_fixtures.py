@@ -23,7 +23,7 @@ def session_simulation() -> Simulation:
 @pytest.fixture
 def simulation(session_simulation: Simulation) -> Iterator[Simulation]:
     """While a test uses it, CPU tensors are the memory of the simulated GPU."""
-    session_simulation.order_waves(0)
+    session_simulation.reset()
     with capi.using(session_simulation):
         yield session_simulation
     _, report = session_simulation.take_report()

@@ -91,7 +91,11 @@ class Simulation:
         self.runtime.gfxsim_last_error.restype = ctypes.c_char_p
         self.runtime.gfxsim_hip_take_report.restype = c_uint64
         self.runtime.gfxsim_default_options.restype = Options
+
+    def reset(self) -> None:
+        """As for every test: registered memory alone, waves take turns."""
         self.runtime.gfxsim_hip_restrict_memory(1)
+        self.order_waves(0)
 
     @contextlib.contextmanager
     def memory(self, inputs: dict, outputs: dict) -> Iterator[None]:

@@ -38,7 +38,9 @@ def package() -> Path:
     """A folder with portattn's libraries for gfx942, PyTorch's operators where they are built, and the runtime that
     simulates the GPU beside them."""
     folder = hip_tools.build("gfx942", "portattn", "portattn_hip") / "lib"
-    shutil.copy(library(), folder)
+    runtime = folder / library().name
+    runtime.unlink(missing_ok=True)
+    runtime.hardlink_to(library())  # one file under two names is loaded once
     with contextlib.suppress(LibraryError):  # a build without torch
         shutil.copy(library_path(TORCH_LIBRARY), folder)
     return folder
