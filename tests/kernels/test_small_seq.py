@@ -82,7 +82,7 @@ def test_values_that_bf16_cannot_hold(device: str) -> None:
     problem.inputs["k"].fill_(1.0)[1].fill_(1 + 1 / 1024)
     problem.inputs["v"].fill_(0.0)[1].fill_(1.0)
     expected = torch.sigmoid(torch.tensor(512 * 8 / 1024, dtype=torch.float64))
-    assert max_error(run_forward(problem, SMALL)["o"], expected.expand(1, 2, 8)) < 1e-3
+    assert max_error(run_forward(problem, SMALL)["o"].cpu(), expected.expand(1, 2, 8)) < 1e-3
 
 
 # ---- thousands of segments ---------------------------------------------------------------------------------------
@@ -201,6 +201,19 @@ def test_empty_sides(fmt: str, device: str) -> None:
     some, none = Side(fmt, (3, 1, 7), extra=2, tail=5), Side(fmt, (0, 0, 0), extra=4, tail=4)
     for q, kv in ((some, none), (none, some), (none, none)):
         check_case(Case(q=q, kv=kv, mask="padding", promised=(8, 8)), device, SMALL)
+
+
+@pytest.mark.parametrize("heads", [(3, 3), (4, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_long_stretches_of_padding(heads: tuple[int, int], dtype: str, device: str) -> None:
+    """Before, between and after segments, far more rows than a segment's own unit zeroes."""
+    q = Side("thd", (1, 3, 0, 1), gaps=(31, 32, 33, 1500), lead=1100, tail=2100)
+    kv = Side("thd", (5, 0, 16, 2), gaps=(2000, 1, 64, 0), lead=33, tail=1024)
+    dense_q, dense_kv = Side("bshd", (1, 0, 2), extra=1200), Side("sbhd", (9, 2, 0), extra=70)
+    for sides in ((q, kv), (dense_q, dense_kv)):
+        case = Case(q=sides[0], kv=sides[1], heads_q=heads[0], heads_kv=heads[1], d_qk=40, d_v=24, dtype=dtype,
+                    mask="padding", promised=(3, 16))  # fmt: skip
+        check_case(case, device, SMALL)
 
 
 def test_infinite_padding_is_as_harmless_as_nan(device: str) -> None:
