@@ -10,7 +10,7 @@ LEVELS = ("L0", "L1", "L2", "L3")
 def pytest_addoption(parser: pytest.Parser) -> None:
     # Here and not in the tests' folders: pytest reads options from the conftest files of its arguments only.
     parser.addoption("--update-dispatch", action="store_true", help="write golden.txt and docs/support_matrix.md anew")
-    parser.addoption("--update-golden", action="store_true", help="write tests/identity/golden.npz anew")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run anew")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker

@@ -10,6 +10,7 @@ from portattn.testing.random_config import random_case
 from portattn.testing.runner import check_case
 from simulation import Simulation
 
+PAIRS = (("fused_varlen", "fused_varlen"), ("fused_varlen", "unfused"), ("unfused", "fused_varlen"))
 FUSED, UNFUSED = hip_cases.fused_cases(), hip_cases.unfused_cases()
 
 
@@ -23,9 +24,10 @@ def test_unfused(name: str, simulation: Simulation) -> None:
     check_case(UNFUSED[name], forward="unfused")
 
 
-@pytest.mark.parametrize("seed", range(5000, 5020))
+@pytest.mark.parametrize("seed", range(5000, 5040))
 def test_random(seed: int, simulation: Simulation) -> None:
     """Forward and backward in any backend, waves of a block in a random order."""
     simulation.order_waves(seed)
-    backends = ("fused_varlen", "fused_varlen") if seed % 3 else ("unfused", "fused_varlen")
-    check_case(random_case(seed), "cpu", *backends)
+    case = random_case(seed)
+    has_fused = case.dtype != "float32" or max(case.d_qk, case.d_v) <= 192  # larger tiles would not fit
+    check_case(case, "cpu", *(PAIRS[seed % len(PAIRS)] if has_fused else ("unfused", "unfused")))
