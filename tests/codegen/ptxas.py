@@ -43,9 +43,9 @@ def parse(text: str) -> tuple[list[KernelResources], list[str]]:
     return kernels, [line for line in text.splitlines() if WARNING.search(line)]
 
 
-def short_names(symbols: list[str]) -> dict[str, str]:
+def short_names(symbols: list[str], demangler: str = "c++filt") -> dict[str, str]:
     """Mangled entry -> name of its kernel struct: "fmha_fwd_hd64x64_bf16_sm80"."""
-    plain = subprocess.run(["c++filt"], input="\n".join(symbols), capture_output=True, text=True, check=True).stdout
+    plain = subprocess.run([demangler], input="\n".join(symbols), capture_output=True, text=True, check=True).stdout
     names = {}
     for symbol, text in zip(symbols, plain.splitlines(), strict=True):
         match = re.search(r"kernel_entry<(.*)>\(", text)
