@@ -2,10 +2,10 @@
 // through fused multiply-adds on the same accumulator layout, in full precision.
 #pragma once
 
+#include "arch/fma_slots.cuh"
 #include "arch/sm80/copy.cuh"
 #include "arch/sm80/layout.cuh"
 #include "device/types.cuh"
-#include "tile/fma_slots.cuh"
 
 namespace portattn::sm80 {
 

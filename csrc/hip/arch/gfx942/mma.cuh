@@ -2,10 +2,10 @@
 // operands in full precision; double goes through fused multiply-adds on the same accumulator layout.
 #pragma once
 
+#include "arch/fma_slots.cuh"
 #include "arch/gfx942/copy.cuh"
 #include "arch/gfx942/layout.cuh"
 #include "device/types.cuh"
-#include "tile/fma_slots.cuh"
 
 namespace portattn::gfx942 {
 
