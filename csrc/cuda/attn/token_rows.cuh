@@ -31,6 +31,14 @@ struct TokenRow {
     return token - rows.start < rows.len ? seq : -1;
   }
 
+  // How many rows of padding lie between the last token before the row and the row; -1 for a token.
+  PA_DEVICE int64_t padding_depth(const SeqSide& side, int32_t num_seqs) const {
+    const int32_t seq = side.is_thd ? last_starting_by(side.plan.spans, num_seqs) : static_cast<int32_t>(batch);
+    if (seq < 0) return token;  // before the first sequence
+    const SeqRows rows = seq_rows(side, num_seqs, seq);
+    return max_of<int64_t>(token - rows.start - rows.len, -1);
+  }
+
  private:
   // The last span that starts at or before the token, -1 if none does. Starts never decrease, and of several spans with
   // one start only the last can hold tokens.

@@ -16,7 +16,10 @@ struct SmallSeqBwd {
   static constexpr int kThreads = UnitWalk::kThreads;
   static constexpr int kMinBlocks = kVecs * kRows >= 16 ? 2 : 3;
 
+  static int32_t padding_blocks(const AttnParams& p) { return Grad::padding_blocks(p); }
+
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    if (ctx.x < params.padding_blocks) return Grad::zero_far(params.attn, ctx);
     UnitWalk::for_each(params, ctx, [&](const Team& team, int32_t index) {
       const SmallSeqUnit unit(params, index);
       Grad::zero_outputs(params, team, unit);

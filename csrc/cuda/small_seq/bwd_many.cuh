@@ -50,7 +50,10 @@ struct SmallSeqBwdMany {
   static constexpr int kMinBlocks = 2;
   static constexpr int kBatch = PairStash::kBatch;
 
+  static int32_t padding_blocks(const AttnParams& p) { return Grad::padding_blocks(p); }
+
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    if (ctx.x < params.padding_blocks) return Grad::zero_far(params.attn, ctx);
     const PairStash stash(ctx.smem, params.stash_queries, params.stash_keys, ctx.tid / params.team_size);
     UnitWalk::for_each(params, ctx, [&](const Team& team, int32_t index) {
       const SmallSeqUnit unit(params, index);

@@ -73,7 +73,8 @@ inline SmallSeqParams small_seq_params(const AttnParams& p, int32_t team_size) {
 }
 
 template <class Kernel>
-int launch_units(const SmallSeqParams& params, int32_t smem_bytes, void* stream) {
+int launch_units(SmallSeqParams params, int32_t smem_bytes, void* stream) {
+  params.padding_blocks = Kernel::padding_blocks(params.attn);
   return launch<Kernel>(params, UnitWalk::grid(params), static_cast<size_t>(smem_bytes), stream);
 }
 

@@ -2,7 +2,7 @@
 // and any number of keys, the slow way, for segments that fit no faster one.
 #pragma once
 
-#include "small_seq/unit.cuh"
+#include "small_seq/padding.cuh"
 
 namespace portattn {
 
@@ -52,6 +52,25 @@ struct SmallSeqGrad {
     if (key >= unit.kv.len) return;
     store_slice(row_pointer<T>(p.dk, unit.seq, unit.kv, key, unit.head_kv), p.head_dim_qk, team, k_factor, dk);
     store_slice(row_pointer<T>(p.dv, unit.seq, unit.kv, key, unit.head_kv), p.head_dim_v, team, v_factor, dv);
+  }
+
+  // Blocks for the padding of the queries, then for that of the keys.
+  static int32_t padding_blocks(const AttnParams& p) {
+    return FarPadding::blocks(p.q_side, p.batch) + FarPadding::blocks(p.kv_side, p.batch);
+  }
+
+  static PA_DEVICE void zero_far(const AttnParams& p, const BlockCtx& ctx) {
+    const int32_t q_blocks = FarPadding::blocks(p.q_side, p.batch);
+    if (ctx.x < q_blocks) {
+      FarPadding::for_each(p, p.q_side, ctx.x, ctx.tid, [&](const TokenRow& row, int lane) {
+        FarPadding::zero<T>(p.dq, row, p.num_heads_q, p.head_dim_qk, lane);
+      });
+    } else {
+      FarPadding::for_each(p, p.kv_side, ctx.x - q_blocks, ctx.tid, [&](const TokenRow& row, int lane) {
+        FarPadding::zero<T>(p.dk, row, p.num_heads_kv, p.head_dim_qk, lane);
+        FarPadding::zero<T>(p.dv, row, p.num_heads_kv, p.head_dim_v, lane);
+      });
+    }
   }
 
   static PA_DEVICE void zero_outputs(const Params& params, const Team& team, const SmallSeqUnit& unit) {

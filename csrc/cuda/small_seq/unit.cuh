@@ -18,6 +18,7 @@ struct SmallSeqParams {
   int32_t num_units;
   FastDivisor heads_kv;                       // unit -> segment
   FastDivisor group;                          // query of a unit -> row; query heads that share a key head
+  int32_t padding_blocks = 0;                 // first in the grid, see padding.cuh
   int32_t stash_queries = 0, stash_keys = 0;  // pairs of a unit that shared memory holds: see bwd_many.cuh
 };
 
@@ -34,17 +35,21 @@ struct UnitWalk {
     const int32_t teams = kThreads / params.team_size;
     PA_NO_UNROLL
     for (int step = 0; step < kSteps; ++step) {
-      const int64_t unit = (int64_t{ctx.x} * kSteps + step) * teams + ctx.tid / params.team_size;
+      const int64_t unit =
+          (int64_t{ctx.x - params.padding_blocks} * kSteps + step) * teams + ctx.tid / params.team_size;
       f(team, static_cast<int32_t>(min_of<int64_t>(unit, params.num_units)));
     }
   }
 
   static Grid grid(const SmallSeqParams& params) {
-    return Grid{ceil_div<int64_t>(params.num_units, kSteps * (kThreads / params.team_size)), 1};
+    return Grid{params.padding_blocks + ceil_div<int64_t>(params.num_units, kSteps * (kThreads / params.team_size)), 1};
   }
 };
 
 struct SmallSeqUnit {
+  // Padding rows after a segment that its units zero.
+  static constexpr int32_t kOwnPadding = 32;
+
   int32_t seq = 0, head_kv = 0;
   SeqRows q, kv;
   int32_t num_queries = 0;  // rows times the query heads of the group
@@ -96,12 +101,13 @@ class Batch {
   X x_[kCount];
 };
 
-// Zeroes the padding rows of the slot for heads [head, head + heads).
+// Zeroes the first padding rows of the slot for heads [head, head + heads).
 template <class T, int kVecs>
 PA_DEVICE void zero_padding(const TensorView& view, int32_t seq, const SeqRows& rows, int32_t head, int32_t heads,
                             int32_t dim, const Team& team) {
   const FloatSlice<RowSlice<T, kVecs>::kElems> zero;
-  for (int32_t row = rows.len; row < rows.slot_len; ++row) {
+  const int32_t end = min_of(rows.slot_len, rows.len + SmallSeqUnit::kOwnPadding);
+  for (int32_t row = rows.len; row < end; ++row) {
     for (int32_t h = head; h < head + heads; ++h) {
       store_slice(row_pointer<T>(view, seq, rows, row, h), dim, team, 0.f, zero);
     }
