@@ -153,6 +153,16 @@ def test_memory_that_is_not_mapped_is_a_failure_and_no_crash(program: Program) -
     assert code == LAUNCH_FAILURE and "0x1000" in program.error(code)
 
 
+def test_an_access_beside_device_memory_is_found_in_open_memory_too(program: Program) -> None:
+    a, b, out = floats(65, 7), floats(65, 8), ctypes.c_void_p()
+    assert program.runtime.hipMalloc(ctypes.byref(out), ctypes.c_size_t(64 * 4)) == 0
+    assert program.functions.launch_scaled_sum(pointer(a), pointer(b), out, 64) == 0
+    assert program.functions.launch_scaled_sum(pointer(a), pointer(b), out, 65) == LAUNCH_FAILURE
+    assert "0 bytes past the end of hipMalloc (256 bytes" in program.error(LAUNCH_FAILURE)
+    inside = ctypes.c_void_p(out.value + 4)
+    assert program.runtime.hipFree(inside) == INVALID_VALUE and program.runtime.hipFree(out) == 0
+
+
 def test_a_function_that_is_no_kernel(program: Program) -> None:
     assert program.functions.launch_unregistered() == INVALID_FUNCTION
     assert "no kernel was registered" in program.error(INVALID_FUNCTION)

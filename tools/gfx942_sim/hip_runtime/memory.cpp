@@ -1,21 +1,23 @@
 // Device memory is host memory: allocation, copies, and which of the process's memory kernels may access.
-#include <cstdlib>
 #include <cstring>
 #include <string>
 
 #include "gfx942_sim_hip.h"
 #include "hip_runtime/error.h"
+#include "hip_runtime/heap.h"
 #include "hip_runtime/process_map.h"
 #include "hip_runtime/registry.h"
 
 namespace gfxsim::hip {
 namespace {
 
-constexpr size_t kAlignment = 256;
-constexpr int kFreshByte = 0xFF;  // a NaN in every float format: what was never written shows
+// Beside an allocation there is none that a kernel may access; elsewhere all that is mapped.
+int find_memory(uintptr_t address, uintptr_t* begin, uintptr_t* end, int* writable) {
+  return is_device_memory(address) ? 0 : find_mapping(address, begin, end, writable);
+}
 
 // Kernels may access the whole process until they are restricted.
-[[maybe_unused]] const bool kStartsOpen = (gfxsim_memory_set_lookup(find_mapping), true);
+[[maybe_unused]] const bool kStartsOpen = (gfxsim_memory_set_lookup(find_memory), true);
 
 }  // namespace
 }  // namespace gfxsim::hip
@@ -23,17 +25,16 @@ constexpr int kFreshByte = 0xFF;  // a NaN in every float format: what was never
 using namespace gfxsim::hip;
 
 GFXSIM_HIP_API void gfxsim_hip_restrict_memory(int restricted) {
-  gfxsim_memory_set_lookup(restricted ? nullptr : find_mapping);
+  gfxsim_memory_set_lookup(restricted ? nullptr : find_memory);
 }
 
 GFXSIM_HIP_API Error hipMalloc(void** pointer, size_t bytes) {
   *pointer = nullptr;
   if (bytes == 0) return kSuccess;
-  void* memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  void* memory = allocate(bytes);
   if (memory == nullptr) return fail(kErrorOutOfMemory, std::to_string(bytes) + " bytes were asked for");
-  std::memset(memory, kFreshByte, bytes);
   if (gfxsim_memory_register(memory, bytes, 1, "hipMalloc") != GFXSIM_OK) {
-    std::free(memory);
+    release(memory);
     return fail(kErrorInvalidValue, gfxsim_last_error());
   }
   *pointer = memory;
@@ -42,9 +43,11 @@ GFXSIM_HIP_API Error hipMalloc(void** pointer, size_t bytes) {
 
 GFXSIM_HIP_API Error hipFree(void* pointer) {
   if (pointer == nullptr) return kSuccess;
-  if (gfxsim_memory_unregister(pointer) != GFXSIM_OK) return fail(kErrorInvalidValue, gfxsim_last_error());
-  std::free(pointer);
-  return kSuccess;
+  if (is_device_memory(reinterpret_cast<uintptr_t>(pointer)) && gfxsim_memory_unregister(pointer) == GFXSIM_OK) {
+    release(pointer);
+    return kSuccess;
+  }
+  return fail(kErrorInvalidValue, "this pointer is none that hipMalloc returned");
 }
 
 GFXSIM_HIP_API Error hipMallocAsync(void** pointer, size_t bytes, Stream /*stream*/) {
