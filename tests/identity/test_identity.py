@@ -7,6 +7,7 @@ pytest tests/identity --update-golden     writes the file anew, with the CPU lib
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import golden
 import numpy as np
@@ -66,14 +67,19 @@ def test_dropped_elements(backend: str, device: str, expected: dict[str, np.ndar
     assert np.array_equal(np.packbits(torch.cat(kept).cpu().numpy()), expected["dropped/kept"])
 
 
+@pytest.fixture
+def library(device: str, request: pytest.FixtureRequest) -> Path:
+    """The device library of `device`."""
+    name = request.node.callspec.params["device"]
+    if name == "gfx942":
+        return request.getfixturevalue("simulation").folder / "libportattn_hip.so"
+    if name == "gpu":
+        return library_path("libportattn_hip.so" if torch.version.hip else "libportattn_cuda.so")
+    return golden.host_library()
+
+
 @pytest.mark.parametrize("name", golden.PLANS)
-def test_chosen_tiles(name: str, device: str, expected: dict[str, np.ndarray], request: pytest.FixtureRequest) -> None:
-    if device == "cuda":
-        library = library_path("libportattn_hip.so" if torch.version.hip else "libportattn_cuda.so")
-    elif "simulation" in request.fixturenames:
-        library = request.getfixturevalue("simulation").folder / "libportattn_hip.so"
-    else:
-        library = golden.host_library()
+def test_chosen_tiles(name: str, device: str, library: Path, expected: dict[str, np.ndarray]) -> None:
     for part, values in run_plan(library, golden.PLANS[name], device).items():
         assert np.array_equal(values, expected[f"plan-{name}/{part}"]), part
 
