@@ -38,9 +38,15 @@ int run(const AttnParams& p, void* stream) {
 }  // namespace
 
 int launch_small_seq_bwd(const AttnParams& params, DType dtype, void* stream) {
-  return with_row_slice(params, dtype, [&](auto element, auto vectors) {
+  const auto launch = [&](auto element, auto vectors) {
     return run<decltype(element), decltype(vectors)::value>(params, stream);
-  });
+  };
+  if constexpr (kWarpSize == 1) return with_row_slice<8>(params, dtype, launch);
+  // Sums over teams are shorter with two vectors of a row a lane; with one, 16 keys and values fit the registers.
+  const int32_t keys = params.max_segment_seqlen_kv;
+  const bool is_short = keys > 0 && keys <= 8;
+  return is_short || has_many_queries(params) ? with_row_slice<2>(params, dtype, launch)
+                                              : with_row_slice<1>(params, dtype, launch);
 }
 
 }  // namespace portattn

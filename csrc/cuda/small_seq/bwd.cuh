@@ -14,7 +14,7 @@ struct SmallSeqBwd {
   using Grad = SmallSeqGrad<T, kVecs>;
   using Row = typename Grad::Row;
   static constexpr int kThreads = UnitWalk::kThreads;
-  static constexpr int kMinBlocks = kVecs * kRows >= 16 ? 2 : 3;
+  static constexpr int kMinBlocks = sizeof(T) > 2 || kVecs* kRows > 16 ? 2 : 3;
 
   static int32_t padding_blocks(const AttnParams& p) { return Grad::padding_blocks(p); }
 

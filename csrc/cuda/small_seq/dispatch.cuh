@@ -31,22 +31,23 @@ int with_rows(const AttnParams& p, F f) {
   return f(std::integral_constant<int, kMost>());
 }
 
-// Calls f(element, vectors) for a dtype and the vectors of its rows that one lane owns.
-template <class F>
+// Calls f(element, vectors) for a dtype and the vectors of its rows that one lane owns: kLeast, or as many more as the
+// longest rows need.
+template <int kLeast, class F>
 int with_row_slice(const AttnParams& p, DType dtype, F f) {
   return with_dtype(dtype, [&](auto element) {
     using T = decltype(element);
     if constexpr (std::is_same_v<T, double>) {
       return kUnknownDType;
     } else {
-      constexpr int kFew = kWarpSize == 1 ? 8 : 1, kMore = kWarpSize == 1 ? 32 : 2;
+      constexpr int kMore = kWarpSize == 1 ? 32 : 2;
       constexpr int kMost = ceil_div(kSmallSeqWideHeadDim / Vec16<T>::kSize, kWarpSize);
       const int32_t vectors = ceil_div(max_of(p.head_dim_qk, p.head_dim_v), Vec16<T>::kSize);
-      if (vectors <= kFew * kWarpSize) return f(element, std::integral_constant<int, kFew>());
+      if (vectors <= kLeast * kWarpSize) return f(element, std::integral_constant<int, kLeast>());
       if constexpr (kMost > kMore) {
         if (vectors > kMore * kWarpSize) return f(element, std::integral_constant<int, kMost>());
       }
-      if constexpr (kMost >= kMore) return f(element, std::integral_constant<int, kMore>());
+      if constexpr (kMost >= kMore && kMore > kLeast) return f(element, std::integral_constant<int, kMore>());
       return kLaunchTooLarge;
     }
   });

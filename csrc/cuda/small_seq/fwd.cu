@@ -6,20 +6,24 @@
 namespace portattn {
 namespace {
 
-// Several queries share the keys that are in registers, so fewer of each are kept.
+// Two vectors of a row a lane, so that sums over a team are short, and two keys at a time, so that many warps fit: on
+// an H200 that fills the memory better than more loads in flight from fewer warps. Several queries share what is
+// loaded.
+constexpr int kVectors = kWarpSize == 1 ? 8 : 2;
+constexpr int kKeys = kWarpSize == 1 ? 16 : 2;
+
 template <class T, int kVecs>
 int run(const AttnParams& p, void* stream) {
   const SmallSeqParams params = small_seq_params(p, team_size_for<T, kVecs>(p));
-  constexpr int kQueries = kWarpSize > 1 && kVecs > 2 ? 1 : 4, kMost = kWarpSize == 1 ? 16 : 16 / kVecs;
+  constexpr int kQueries = kWarpSize > 1 && kVecs > 2 ? 1 : 4;
   if (has_many_queries(p)) return launch_units<SmallSeqFwd<T, kVecs, 4, kQueries>>(params, 0, stream);
-  return with_rows<T, kMost>(
-      p, [&](auto rows) { return launch_units<SmallSeqFwd<T, kVecs, decltype(rows)::value, 1>>(params, 0, stream); });
+  return launch_units<SmallSeqFwd<T, kVecs, kKeys, 1>>(params, 0, stream);
 }
 
 }  // namespace
 
 int launch_small_seq_fwd(const AttnParams& params, DType dtype, void* stream) {
-  return with_row_slice(params, dtype, [&](auto element, auto vectors) {
+  return with_row_slice<kVectors>(params, dtype, [&](auto element, auto vectors) {
     return run<decltype(element), decltype(vectors)::value>(params, stream);
   });
 }

@@ -1,7 +1,7 @@
 // Forward of very short segments. A team takes kQueries queries at a time and walks the keys kRows at a time, all in
-// registers; a segment of up to kRows keys is one step, with a plain softmax over its whole row of scores:
+// registers:
 //   s_j = scale * sum_d q_d k_jd  (summed over the team);  p = softmax(s);  o_d = sum_j p_j v_jd
-// In longer ones, the sums are rescaled to the largest score so far.
+// From one step to the next, the sums are rescaled to the largest score so far.
 #pragma once
 
 #include "small_seq/padding.cuh"
@@ -14,7 +14,7 @@ struct SmallSeqFwd {
   using Row = RowSlice<T, kVecs>;
   using Sums = FloatSlice<Row::kElems>;
   static constexpr int kThreads = UnitWalk::kThreads;
-  static constexpr int kMinBlocks = kQueries > 1 || kVecs* kRows >= 16 ? 2 : (kVecs* kRows >= 8 ? 3 : 5);
+  static constexpr int kMinBlocks = kQueries > 1 || kVecs > 2 ? 2 : 4;
 
   static int32_t padding_blocks(const AttnParams& p) { return FarPadding::blocks(p.q_side, p.batch); }
 
