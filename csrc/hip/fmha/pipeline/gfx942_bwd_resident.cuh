@@ -117,21 +117,22 @@ class BwdResident {
   struct Source {
     const char* first;
     int64_t head_bytes;
-    int32_t row_bytes;
+    int32_t row_bytes;  // from row to row
+    int32_t width;      // bytes of a row
     int32_t cols;
   };
   template <class V>
-  PA_DEVICE Source source(const TensorView& view, int32_t cols = 0) const {
+  PA_DEVICE Source source(const TensorView& view, int32_t cols = 1) const {
     constexpr int kSize = sizeof(V);
     const V* first = row_pointer<const V>(view, tile_.seq, tile_.q_rows, 0, tile_.head0);
     return {reinterpret_cast<const char*>(first), view.head_stride * kSize,
-            static_cast<int32_t>(view.token_stride * kSize), cols};
+            static_cast<int32_t>(view.token_stride * kSize), cols * kSize, cols};
   }
   PA_DEVICE RowsInMemory rows_at(const Source& from, Place at) const {
     const int32_t row0 = at.m * kBlockQ;
     const int32_t rows = clamp(tile_.q_rows.len - row0, 0, kBlockQ);
     return RowsInMemory(from.first + at.head * from.head_bytes + static_cast<int64_t>(row0) * from.row_bytes,
-                        from.row_bytes, at.head < tile_.num_heads ? rows : 0);
+                        from.row_bytes, at.head < tile_.num_heads ? rows : 0, from.width);
   }
 
   // Where this lane adds its share of dq: row c of a step, in this wave's columns. What is not in the scratch, because
@@ -164,7 +165,7 @@ class BwdResident {
   PA_DEVICE void load_strips(Bits4 (&out)[kStrips][kPairs], const T* base, const TensorView& view, int32_t cols,
                              int first) const {
     const uint32_t row_bytes = static_cast<uint32_t>(view.token_stride * 2);
-    const RowsInMemory rows(base, row_bytes, tile_.cols);
+    const RowsInMemory rows(base, row_bytes, tile_.cols, cols * 2);
     PA_UNROLL
     for (int b = 0; b < kStrips; ++b) {
       PA_UNROLL
@@ -177,7 +178,7 @@ class BwdResident {
   // A thread takes two keys and eight columns at a time.
   PA_DEVICE void transpose_k(const AttnParams& p) const {
     const uint32_t row_bytes = static_cast<uint32_t>(p.k.token_stride * 2);
-    const RowsInMemory rows(tile_.k, row_bytes, tile_.cols);
+    const RowsInMemory rows(tile_.k, row_bytes, tile_.cols, p.head_dim_qk * 2);
     constexpr int kThreads = kWarps * 64;
     PA_UNROLL
     for (int first = 0; first < kBlockKv / 2 * kChunks; first += kThreads) {
@@ -295,8 +296,8 @@ class BwdResident {
     const int32_t groups = ceil_div(tile_.q_rows.len - sent_.m * kBlockQ, DqScratch::kRows);
     const int64_t from = sent_.head * static_cast<int64_t>(dq_.head_bytes) +
                          sent_.m * (kBlockQ / DqScratch::kRows) * static_cast<int64_t>(dq_.group_bytes);
-    return RowsInMemory(dq_.first + from, (groups > 1 ? dq_.group_bytes : 0) + dq_.head_bytes,
-                        dq_.first != nullptr && sent_.head >= 0 ? 1 : 0);
+    return RowsInMemory(dq_.first + from, 0, dq_.first != nullptr && sent_.head >= 0 ? 1 : 0,
+                        (groups > 1 ? dq_.group_bytes : 0) + dq_.head_bytes);
   }
   // The i-th register.
   PA_DEVICE void add_dq(const RowsInMemory& scratch, int i) const {

@@ -43,7 +43,9 @@ class FwdPingpong {
         lane_(tid % 64),
         warp_(uniform(tid / 64)),
         k_bytes_(static_cast<uint32_t>(p.k.token_stride * 2)),
-        v_bytes_(static_cast<uint32_t>(p.v.token_stride * 2)) {
+        v_bytes_(static_cast<uint32_t>(p.v.token_stride * 2)),
+        k_width_(p.head_dim_qk * 2),
+        v_width_(p.head_dim_v * 2) {
     const int c = lane_ % kStrip, h = lane_ / kStrip;
     k_read_ = smem + c * kRowPitch<HeadDim> + h * 16;
     v_read_ = smem + kBytesK + (h * HeadDim + place(c)) * 16;
@@ -109,20 +111,20 @@ class FwdPingpong {
   PA_DEVICE void load_q(const AttnParams& p) {
     const int c = lane_ % kStrip, h = lane_ / kStrip, row0 = warp_ * kStrip;
     const uint32_t row_bytes = static_cast<uint32_t>(p.q.token_stride * 2);
-    const RowsInMemory rows(tile_.q, row_bytes, tile_.rows);
+    const RowsInMemory rows(tile_.q, row_bytes, tile_.rows, p.head_dim_qk * 2);
     PA_UNROLL
     for (int i = 0; i < kPairs; ++i) q_[i] = rows.chunk(chunk_offset(row0 + c, 2 * i + h, row_bytes, p.head_dim_qk));
   }
 
   // The i-th tile of keys from the end; past the last there are no rows.
-  PA_DEVICE RowsInMemory rows_of(const T* base, uint32_t row_bytes, int32_t i) const {
+  PA_DEVICE RowsInMemory rows_of(const T* base, uint32_t row_bytes, uint32_t width, int32_t i) const {
     const int32_t block = tile_.blocks.end - 1 - i, first = block * kBlockKv;
     const int32_t rows = clamp(tile_.visible.seqlen_kv() - first, 0, kBlockKv);
     return RowsInMemory(reinterpret_cast<const char*>(base) + static_cast<int64_t>(first) * row_bytes, row_bytes,
-                        block >= tile_.blocks.begin ? rows : 0);
+                        block >= tile_.blocks.begin ? rows : 0, width);
   }
-  PA_DEVICE void load_k(int32_t i) { k_flight_ = rows_of(tile_.k, k_bytes_, i).chunk(k_offset_); }
-  PA_DEVICE void load_v(int32_t i) { v_flight_ = rows_of(tile_.v, v_bytes_, i).chunk(v_offset_); }
+  PA_DEVICE void load_k(int32_t i) { k_flight_ = rows_of(tile_.k, k_bytes_, k_width_, i).chunk(k_offset_); }
+  PA_DEVICE void load_v(int32_t i) { v_flight_ = rows_of(tile_.v, v_bytes_, v_width_, i).chunk(v_offset_); }
 
   PA_DEVICE void write_k(int stage) const { *reinterpret_cast<Bits4*>(k_write_ + stage * kStageBytes) = k_flight_; }
   // Two of the chunk's eight columns, one of them this lane's.
@@ -224,7 +226,8 @@ class FwdPingpong {
 
   const FwdStripTile<T> tile_;
   const int lane_, warp_;
-  const uint32_t k_bytes_, v_bytes_;  // of a row
+  const uint32_t k_bytes_, v_bytes_;  // from row to row
+  const uint32_t k_width_, v_width_;  // bytes of a row
   const char *k_read_, *v_read_;
   char *k_write_, *v_write_;
   uint32_t k_offset_, v_offset_;

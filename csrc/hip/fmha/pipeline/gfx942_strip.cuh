@@ -111,9 +111,10 @@ class RowsInMemory {
   // The largest tile that a pipeline views at a time; row_bytes times this stays below kNowhere.
   static constexpr int64_t kMaxRows = 256;
 
-  PA_DEVICE RowsInMemory(const void* first, uint32_t row_bytes, int32_t rows)
-      : view_(
-            __builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(uniform(first)), 0, uniform(row_bytes * rows), kRaw)) {}
+  // `width`: bytes of a row that may be read; the stride of a single row may be anything.
+  PA_DEVICE RowsInMemory(const void* first, uint32_t row_bytes, int32_t rows, uint32_t width)
+      : view_(__builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(uniform(first)), 0,
+                                                uniform(rows > 0 ? row_bytes * (rows - 1) + width : 0u), kRaw)) {}
 
   PA_DEVICE Bits4 chunk(uint32_t offset) const { return __builtin_amdgcn_raw_buffer_load_b128(view_, offset, 0, 0); }
   PA_DEVICE float value(uint32_t offset) const {
@@ -134,9 +135,10 @@ PA_DEVICE uint32_t chunk_offset(int row, int chunk, uint32_t row_bytes, int32_t 
   return chunk * 8 < cols ? row * row_bytes + chunk * 16 : RowsInMemory::kNowhere;
 }
 
-// Can offsets into any kMaxRows rows be 32 bits wide?
+// Can offsets into any kMaxRows rows be 32 bits wide? Not with stride 0, that of a single row and of a row that is
+// repeated: the end of the view would be its beginning.
 inline bool has_short_rows(const TensorView& view) {
-  return view.token_stride >= 0 && view.token_stride < INT32_MAX / (2 * RowsInMemory::kMaxRows);
+  return view.token_stride > 0 && view.token_stride < INT32_MAX / (2 * RowsInMemory::kMaxRows);
 }
 
 // ---- tiles in LDS --------------------------------------------------------------------------------------------------
