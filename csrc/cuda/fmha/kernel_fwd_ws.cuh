@@ -31,13 +31,12 @@ struct FmhaFwdWs {
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
     if (ctx.tid == 0) init_barriers(shared);
     block_sync();  // the barriers are there
-    const int group = ctx.tid / 128;
-    if (group == 0) {
+    if (ctx.tid < 128) {
       sm90::give_registers<Problem::kProducerRegisters>();
       if (ctx.tid == 0) sm90::FwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
     } else {
       sm90::take_registers<Problem::kConsumerRegisters>();
-      consume(params, shared, ctx, group - 1);
+      consume(params, shared, ctx, ctx.tid - 128);
     }
   }
 
@@ -54,10 +53,10 @@ struct FmhaFwdWs {
     sm90::fence_barrier_init();
   }
 
-  static PA_DEVICE void consume(const Params& params, Shared& shared, const BlockCtx& ctx, int group) {
+  static PA_DEVICE void consume(const Params& params, Shared& shared, const BlockCtx& ctx, int tid) {
     const AttnParams& p = params.attn;
-    const int lane = ctx.tid % 32, warp_row = group * 64 + ctx.tid % 128 / 32 * 16;
-    Consumer consumer(ctx.smem, shared, group, ctx.tid);
+    const int lane = tid % 32, warp_row = tid / 32 * 16;
+    Consumer consumer(ctx.smem, shared, tid);
     consumer.open_turns();
     sm90::RingSlot<sm90::kTileSlots> slot;
     for (;; slot.advance()) {

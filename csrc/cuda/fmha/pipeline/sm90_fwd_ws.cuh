@@ -177,16 +177,12 @@ class FwdWsConsumer {
   using Shared = FwdWsShared<Problem::kStages>;
   static constexpr int kSteps = Problem::kBlockKv / 16;  // of p v
 
-  PA_DEVICE FwdWsConsumer(char* smem, Shared& shared, int group, int tid)
-      : smem_(smem),
-        shared_(shared),
-        group_(group),
-        lane_(tid % 32),
-        warp_row_(group * 64 + tid % 128 / 32 * 16),
-        thread_(tid % 128) {}
+  // `tid` counts the threads of all consumers.
+  PA_DEVICE FwdWsConsumer(char* smem, Shared& shared, int tid) : smem_(smem), shared_(shared), tid_(tid) {}
 
   // Accumulates o over the key blocks of a tile that has some.
   PA_DEVICE void run(const FwdWsTile& tile, Softmax& softmax, OutTile& o) {
+    clear_foreign_rows(tile);
     o.fill(0.f);
     ScoreTile s;
     uint32_t p[kSteps][4];
@@ -211,7 +207,7 @@ class FwdWsConsumer {
       shared_.k_full[at_.index()].wait(at_.parity());
       my_turn();
       start_scores(s);
-      wait_for_v(tile, n + 1, last);
+      shared_.v_full[last.index()].wait(last.parity());
       add_values(o, p, last);
       next_turn();
       wgmma_wait<1>();
@@ -227,7 +223,7 @@ class FwdWsConsumer {
       pack(s, p);
       if (moves) Softmax::scale_rows(o, rescale);
     }
-    wait_for_v(tile, n + 1, at_);
+    shared_.v_full[at_.index()].wait(at_.parity());
     add_values(o, p, at_);
     wgmma_wait<0>();
     pin(o.data);
@@ -236,28 +232,30 @@ class FwdWsConsumer {
   }
 
   PA_DEVICE void release(Barrier& barrier) const {
-    if (lane_ == 0) barrier.arrive();
+    if (tid_ % 32 == 0) barrier.arrive();
   }
 
   // Consumer 0 goes first.
   PA_DEVICE void open_turns() const {
-    if (kTurns && group_ == Problem::kConsumers - 1) named_arrive(1, 256);
+    if (kTurns && group() == Problem::kConsumers - 1) named_arrive(1, 256);
   }
 
  private:
   static constexpr bool kTurns = Problem::kConsumers > 1;
 
+  PA_DEVICE int group() const { return tid_ / 128; }
+
   PA_DEVICE void my_turn() const {
-    if (kTurns) named_sync(1 + group_, 256);
+    if (kTurns) named_sync(1 + group(), 256);
   }
   PA_DEVICE void next_turn() const {
-    if (kTurns) named_arrive(1 + (group_ + 1) % Problem::kConsumers, 256);
+    if (kTurns) named_arrive(1 + (group() + 1) % Problem::kConsumers, 256);
   }
 
   // s = q k^T of the current slot, in flight.
   PA_DEVICE void start_scores(ScoreTile& s) const {
     // Opaque, or all its descriptors would be kept in registers.
-    const uint32_t q = opaque(smem_address(smem_) + group_ * 64 * kSlabBytes);
+    const uint32_t q = opaque(smem_address(smem_) + group() * 64 * kSlabBytes);
     const uint32_t k = smem_address(smem_) + Problem::kOffsetK + at_.index() * Problem::kBytesK;
     pin(s.data);
     wgmma_fence();
@@ -287,22 +285,26 @@ class FwdWsConsumer {
     if (tile.blocks.is_full(n)) return;
     // Opaque, so that nothing of this is prepared outside and kept in registers.
     const FwdWsTile& here = *opaque(&tile);
-    mask_tile(s, opaque(lane_), here.visible, here.rows.first + warp_row_, n * Problem::kBlockKv);
+    const int tid = opaque(tid_);
+    mask_tile(s, tid % 32, here.visible, here.rows.first + tid / 32 * 16, n * Problem::kBlockKv);
   }
 
-  // Rows of v past the sequence hold anything, NaN too, and 0 * NaN is NaN: they become 0. Each consumer clears for
-  // itself; the others write the same.
-  PA_DEVICE void wait_for_v(const FwdWsTile& tile, int32_t n, const RingSlot<Problem::kStages>& slot) const {
-    shared_.v_full[slot.index()].wait(slot.parity());
-    const int32_t valid = tile.visible.seqlen_kv() - n * Problem::kBlockKv;
+  // Rows of v past the sequence hold anything, NaN too, and 0 * NaN is NaN: they become 0. Only the last block of a
+  // sequence has any, the first that is taken.
+  PA_DEVICE void clear_foreign_rows(const FwdWsTile& tile) const {
+    const int32_t valid = tile.visible.seqlen_kv() - (tile.blocks.end - 1) * Problem::kBlockKv;
     if (valid >= Problem::kBlockKv) return;
-    char* v = smem_ + Problem::kOffsetV + slot.index() * Problem::kBytesV;
+    shared_.v_full[at_.index()].wait(at_.parity());
+    char* v = smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV;
+    constexpr int kChunks = kSlabBytes / 16, kStride = 128 * Problem::kConsumers;
     for (int slab = 0; slab < Problem::kHeadDimV / kBoxColumns; ++slab) {
-      uint4* rows = reinterpret_cast<uint4*>(v + slab * Problem::kBlockKv * kSlabBytes);
-      for (int i = valid * 8 + thread_; i < Problem::kBlockKv * 8; i += 128) rows[i] = make_uint4(0, 0, 0, 0);
+      uint4* chunks = reinterpret_cast<uint4*>(v + slab * Problem::kBlockKv * kSlabBytes);
+      for (int i = valid * kChunks + tid_; i < Problem::kBlockKv * kChunks; i += kStride) {
+        chunks[i] = make_uint4(0, 0, 0, 0);
+      }
     }
     fence_async_proxy();
-    named_sync(1 + Problem::kConsumers + group_, 128);  // this consumer has cleared the rows
+    named_sync(1 + Problem::kConsumers, kStride);  // all consumers have cleared their share
   }
 
   static PA_DEVICE void pack(const ScoreTile& s, uint32_t (&p)[kSteps][4]) {
@@ -318,7 +320,7 @@ class FwdWsConsumer {
 
   char* smem_;
   Shared& shared_;
-  int group_, lane_, warp_row_, thread_;
+  int tid_;
   RingSlot<Problem::kStages> at_;
 };
 
