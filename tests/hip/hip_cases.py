@@ -67,6 +67,8 @@ OPTIONS = {
     "no-keys": {"q": SHORT, "kv": Side("thd", (0, 0, 0), tail=10), "mask": "padding", "softmax": "learnable"},
     "all-empty": {"q": Side("thd", (0, 0), tail=40), "kv": Side("thd", (0, 0), tail=40)},
     "one-token": {"q": Side(lens=(1,)), "kv": Side(lens=(1,)), "mask": "no_mask"},
+    "one-row-of-queries": {"q": Side(lens=(1,)), "kv": Side(lens=(70,)), "mask": "no_mask"},
+    "one-row-of-keys": {"q": Side(lens=(40,)), "kv": Side(lens=(1,)), "mask": "no_mask"},
     "one-query": {"q": Side("thd", (1, 1)), "kv": Side("thd", (150, 3)), "mask": "padding_causal_bottom_right"},
     "decreasing-offsets": {"q": replace(SHORT, cu_seqlens=(0, 40, 10, 47)), "kv": SHORT},
     "wild-offsets": {"q": replace(SHORT, cu_seqlens=(-(2**31), 2**31 - 1, -5, 10**6)), "kv": SHORT, "mask": "padding"},
