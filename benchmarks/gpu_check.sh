@@ -49,6 +49,7 @@ build() {
 
 run_tests() {
   stage test "${TEST_SECONDS:-300}" "'$PYTHON' -m pytest -m L1 -q -p no:cacheprovider --durations=8 ${TEST_ARGS:-}"
+  stage host_cost 60 "'$PYTHON' -m pytest -m L3 -q -p no:cacheprovider tests/torch/test_host_cost.py"
 }
 
 run_bench() {
