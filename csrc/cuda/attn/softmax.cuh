@@ -24,22 +24,15 @@ class OnlineSoftmax {
   // m = -inf and uses 0 in its place, so that nothing becomes NaN.
   template <class OutTile>
   PA_DEVICE void update(ScoreTile& s, OutTile& o) {
-    RowValues<ScoreTile> rescale;
-    if (follow(s, rescale)) scale_rows(o, rescale);
+    static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
+    follow(s, [&](int r, Acc factor) { scale_row(o, r, factor); });
     exponentiate(s);
   }
 
   // The same in steps, for pipelines whose products into o are still in flight: follow(), exponentiate(), and
   // scale_rows() of o, where follow() said so, before anything more is added to it.
   PA_DEVICE bool follow(const ScoreTile& s, RowValues<ScoreTile>& rescale) {
-    RowValues<ScoreTile> tile_max;
-    row_max(s, tile_max);
-    bool grown = false;
-    PA_UNROLL
-    for (int r = 0; r < ScoreTile::kRowSlots; ++r) grown |= tile_max[r] * scale_ > ref_[r] * scale_ + kSlack;
-    const bool moves = warp_any(grown);
-    if (moves) move_reference(tile_max, rescale);
-    return moves;
+    return follow(s, [&](int r, Acc factor) { rescale[r] = factor; });
   }
 
   PA_DEVICE void exponentiate(ScoreTile& s) {
@@ -57,12 +50,8 @@ class OnlineSoftmax {
 
   template <class OutTile>
   static PA_DEVICE void scale_rows(OutTile& o, const RowValues<ScoreTile>& factors) {
-    static_assert(ScoreTile::kRowSlots == OutTile::kRowSlots, "scores and outputs share rows");
     PA_UNROLL
-    for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
-      PA_UNROLL
-      for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= factors[r];
-    }
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) scale_row(o, r, factors[r]);
   }
 
   // Normalises o and gives the natural log-sum-exp of each row. `sink` is a score in natural units that takes part in
@@ -95,14 +84,31 @@ class OnlineSoftmax {
 
   PA_DEVICE Acc shift_of(Acc ref) const { return ref == neg_inf<Acc>() ? Acc(0) : ref * scale_; }
 
-  PA_DEVICE void move_reference(const RowValues<ScoreTile>& tile_max, RowValues<ScoreTile>& rescale) {
+  template <class OutTile>
+  static PA_DEVICE void scale_row(OutTile& o, int r, Acc factor) {
+    PA_UNROLL
+    for (int c = 0; c < OutTile::kColSlots; ++c) o.at(r, c) *= factor;
+  }
+
+  // Moves the references to the maxima if any has grown too far: rescale(row slot, factor) for what was summed before.
+  template <class Rescale>
+  PA_DEVICE bool follow(const ScoreTile& s, Rescale rescale) {
+    RowValues<ScoreTile> tile_max;
+    row_max(s, tile_max);
+    bool grown = false;
+    PA_UNROLL
+    for (int r = 0; r < ScoreTile::kRowSlots; ++r) grown |= tile_max[r] * scale_ > ref_[r] * scale_ + kSlack;
+    const bool moves = warp_any(grown);
+    if (!moves) return false;
     PA_UNROLL
     for (int r = 0; r < ScoreTile::kRowSlots; ++r) {
       const Acc ref = max_acc(ref_[r], tile_max[r]);
-      rescale[r] = fast_exp2(ref_[r] * scale_ - shift_of(ref));
+      const Acc factor = fast_exp2(ref_[r] * scale_ - shift_of(ref));
       ref_[r] = ref;
-      sum_[r] *= rescale[r];
+      sum_[r] *= factor;
+      rescale(r, factor);
     }
+    return true;
   }
 
   Acc scale_;
