@@ -81,7 +81,7 @@ def build_host_plugin(folder: Path, dtypes: list[str], head_dims: list[list[int]
     kernels["fmha"] |= {"dtypes": dtypes, "head_dims": head_dims}
     tuning = generate.read_toml(codegen / "tuning" / "host.toml")
     generated = folder / "generated"
-    generate.write(generate.generate(kernels, tuning, "host"), generated)
+    generate.write(generate.generate(kernels, {"host": tuning}, "host"), generated)
     sources = sorted((CSRC / "cuda").rglob("*.cu")) + sorted(generated.glob("*.cu"))
     options = [*flags, "-DPORTATTN_TARGET_HOST", "-fopenmp", "-Wall"]
     objects = compile_all(sources, folder / "host_plugin", options)
