@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import hip_tools
-from portattn.common.library import TORCH_LIBRARY, LibraryError, library_path
+from portattn.common.library import JAX_LIBRARY, TORCH_LIBRARY, LibraryError, library_path
 
 TOOL = hip_tools.ROOT / "tools" / "gfx942_sim"
 BUILD = hip_tools.ROOT / "build" / "gfx942_sim"
@@ -35,12 +35,13 @@ def runtime() -> ctypes.CDLL:
 
 @functools.cache
 def package() -> Path:
-    """A folder with portattn's libraries for gfx942, PyTorch's operators where they are built, and the runtime that
+    """A folder with portattn's libraries for gfx942, those of PyTorch and JAX where they are built, and the runtime that
     simulates the GPU beside them."""
     folder = hip_tools.build("gfx942", "portattn", "portattn_hip") / "lib"
     runtime = folder / library().name
     runtime.unlink(missing_ok=True)
     runtime.hardlink_to(library())  # one file under two names is loaded once
-    with contextlib.suppress(LibraryError):  # a build without torch
-        shutil.copy(library_path(TORCH_LIBRARY), folder)
+    for frontend in (TORCH_LIBRARY, JAX_LIBRARY):
+        with contextlib.suppress(LibraryError):  # a build without it
+            shutil.copy(library_path(frontend), folder)
     return folder

@@ -73,6 +73,31 @@ got = (out, *torch.autograd.grad(out, (q, k, v), d_o))
 want = (expected, *torch.autograd.grad(expected, (q, k, v), d_o.double()))
 for a, b in zip(got, want):
     assert (a.double() - b.double()).abs().max() < 3e-2 * b.abs().max()
+"""
+
+USE_JAX = """
+import ctypes, sys
+import jax
+import jax.numpy as jnp
+from portattn_jax import AttnBiasType, AttnMaskType, AttnSoftmaxType, QKVLayout, SequenceDescriptor, fused_attn
+keys = jax.random.split(jax.random.key(0), 4)
+q, k, v, d_o = (jax.random.normal(key, (2, 40, 4, 64), jnp.bfloat16) for key in keys)
+lengths = SequenceDescriptor.from_seqlens(jnp.array([40, 40]))
+kinds = (AttnBiasType.NO_BIAS, AttnMaskType.CAUSAL_MASK, QKVLayout.BSHD_BSHD_BSHD, AttnSoftmaxType.VANILLA_SOFTMAX)
+def attend(q, k, v):
+    return fused_attn((q, k, v), None, lengths, None, *kinds, 64**-0.5, 0.0, True)
+def expect(q, k, v):
+    scores = jnp.einsum("bihd,bjhd->bhij", q, k) * 64**-0.5
+    scores = jnp.where(jnp.tril(jnp.ones((40, 40), bool)), scores, -jnp.inf)
+    return jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores), v)
+out, pull = jax.vjp(jax.jit(attend), q, k, v)
+expected, pull_expected = jax.vjp(expect, *(x.astype(jnp.float32) for x in (q, k, v)))
+for a, b in zip((out, *pull(d_o)), (expected, *pull_expected(d_o.astype(jnp.float32)))):
+    assert jnp.abs(a.astype(jnp.float32) - b).max() < 3e-2 * jnp.abs(b).max()
+"""
+
+# What the simulated GPU has launched: proof that nothing else has computed.
+COUNT_LAUNCHES = """
 report = (ctypes.c_uint64 * 64)()
 launches = ctypes.CDLL(sys.argv[1]).gfxsim_hip_take_report
 launches.restype = ctypes.c_uint64
@@ -82,7 +107,17 @@ print(launches(report))
 
 def test_cpu_tensors_of_torch_run_on_the_simulated_gpu(simulation: Simulation) -> None:
     folder = simulator.package()
-    assert int(run_simulated(folder, "-c", USE_TORCH, str(folder / "libgfx942_sim_hip.so"))) >= 3
+    runtime = str(folder / "libgfx942_sim_hip.so")
+    assert int(run_simulated(folder, "-c", USE_TORCH + COUNT_LAUNCHES, runtime)) >= 3
+
+
+def test_cpu_arrays_of_jax_run_on_the_simulated_gpu(simulation: Simulation) -> None:
+    pytest.importorskip(
+        "portattn_jax", reason="JAX is not installed or its handlers are not built", exc_type=ImportError
+    )
+    folder = simulator.package()
+    runtime = str(folder / "libgfx942_sim_hip.so")
+    assert int(run_simulated(folder, "-c", USE_JAX + COUNT_LAUNCHES, runtime)) >= 3
 
 
 def test_info_shows_library_runtime_and_device(simulation: Simulation) -> None:
