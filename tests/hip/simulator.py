@@ -35,8 +35,8 @@ def runtime() -> ctypes.CDLL:
 
 @functools.cache
 def package() -> Path:
-    """A folder with portattn's libraries for gfx942, the frontends' where they are built, and the runtime that simulates
-    the GPU beside them."""
+    """A folder with portattn's libraries for gfx942, the frontends' where they are built, and the simulating runtime
+    beside them."""
     folder = hip_tools.build("gfx942", "portattn", "portattn_hip") / "lib"
     runtime = folder / library().name
     runtime.unlink(missing_ok=True)

@@ -81,6 +81,60 @@ void prove_products() {
       "product with p", [](int lane, int step, int e) { return AccLayout<M, Depth>::col(lane, step * Elements + e); });
 }
 
+// ---- MFMA 32 x 32 -----------------------------------------------------------------------------------------------
+
+// D[i, j] += sum of A[i, k] B[k, j], k < 8: lane 32 h + i gives A[i, 4 h + e], lane 32 h + j gives B[4 h + e, j]; lane
+// 32 h + j gets D[8 m + 4 h + e, j] in register 4 m + e.
+using StripOperand = std::array<std::array<int, 4>, kLanes>;
+using StripRegisters = std::array<std::array<int, 16>, kLanes>;
+
+void mfma32(const StripOperand& a, const StripOperand& b, StripRegisters& d) {
+  for (int i = 0; i < kStrip; ++i) {
+    for (int j = 0; j < kStrip; ++j) {
+      int sum = 0;
+      for (int k = 0; k < 8; ++k) sum += a[32 * (k / 4) + i][k % 4] * b[32 * (k / 4) + j][k % 4];
+      d[32 * (i / 4 % 2) + j][i / 8 * 4 + i % 4] += sum;
+    }
+  }
+}
+
+// Scores, transposed: A are 32 columns of the strip at a time, B its rows; k_of(lane, step, e) as above.
+template <int N, int Depth, class KOf>
+void prove_strip(const char* name, KOf k_of) {
+  using Layout = StripLayout<kStrip, N>;
+  for (int block = 0; block < N / 32; ++block) {
+    StripRegisters d{};
+    for (int step = 0; step < Depth / 8; ++step) {
+      StripOperand a, b;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        for (int e = 0; e < 4; ++e) {
+          const int k = k_of(lane, step, e);
+          a[lane][e] = right(k, block * 32 + lane % kStrip);
+          b[lane][e] = left(Layout::row(lane, 0), k);
+        }
+      }
+      mfma32(a, b, d);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      for (int r = 0; r < 16; ++r) {
+        const int c = block * 16 + r;
+        int truth = 0;
+        for (int k = 0; k < Depth; ++k) truth += left(Layout::row(lane, 0), k) * right(k, Layout::col(lane, c));
+        expect(d[lane][Layout::index(0, c) % 16] == truth, name, lane, c);
+      }
+    }
+  }
+}
+
+template <int N, int Depth>
+void prove_strips() {
+  prove_accumulator<StripLayout, kStrip, N>(kLanes, "gfx942 StripLayout");
+  prove_strip<N, Depth>("strip of rows", [](int lane, int step, int e) { return step * 8 + lane / kStrip * 4 + e; });
+  // p as operand: registers 4 step .. 4 step + 3 of a strip's row, and the other operand follows.
+  prove_strip<N, Depth>("strip with p",
+                        [](int lane, int step, int e) { return StripLayout<kStrip, Depth>::col(lane, step * 4 + e); });
+}
+
 // Column slots from a multiple of 8 on share a call, and which word and half of it is theirs does not depend on the
 // lane (attn/dropout.cuh).
 template <int N>
@@ -250,6 +304,9 @@ int main() {
   prove_products<32, 64, 64, 8>();
   prove_products<32, 32, 16, 4>();
   prove_products<64, 96, 32, 4>();
+  prove_strips<32, 32>();
+  prove_strips<64, 128>();
+  prove_strips<128, 64>();
   prove_philox_slots<16>();
   prove_philox_slots<64>();
   prove_philox_slots<128>();

@@ -94,6 +94,20 @@ struct SmemLayout {
   }
 };
 
+// Accumulators of a strip of 32 rows by N columns on MFMA 32x32x8, made transposed (fmha/pipeline/gfx942_strip.cuh): a
+// lane owns one row and four columns of every eight.
+constexpr int kStrip = 32;
+
+template <int M, int N>
+struct StripLayout {
+  static_assert(M == kStrip && N % 32 == 0, "a strip is made of 32 x 32 blocks");
+  static constexpr int kRowSlots = 1;
+  static constexpr int kColSlots = N / 2;
+  static PA_HOST_DEVICE constexpr int index(int /*s*/, int c) { return c; }
+  static PA_HOST_DEVICE constexpr int row(int lane, int /*s*/) { return lane % kStrip; }
+  static PA_HOST_DEVICE constexpr int col(int lane, int c) { return c / 4 * 8 + lane / kStrip * 4 + c % 4; }
+};
+
 // Order of a 16-row block of the dq scratch (attn/params.h): strips of 8 columns, in which the lanes that hold one row
 // slot lie one after the other with their pairs of columns.
 struct ScratchLayout {

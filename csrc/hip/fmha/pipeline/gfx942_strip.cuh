@@ -7,14 +7,13 @@
 // calculator, https://github.com/ROCm/amd_matrix_instruction_calculator.
 #pragma once
 
+#include "arch/gfx942/layout.cuh"
 #include "attn/params.h"
 #include "device/sync.cuh"
 #include "device/types.cuh"
 #include "tile/reg_tile.cuh"
 
 namespace portattn::gfx942 {
-
-constexpr int kStrip = 32;
 
 typedef uint32_t Bits2 __attribute__((ext_vector_type(2)));  // four elements: one operand
 typedef uint32_t Bits4 __attribute__((ext_vector_type(4)));  // eight elements: the operands of two steps
@@ -52,13 +51,7 @@ PA_DEVICE uint32_t pack_pair(float x, float y) {
 // An accumulator tile of 32 rows by N columns, made transposed, so that a lane owns one row. Interface of AccTile.
 template <int N>
 struct StripTile {
-  struct Layout {
-    static constexpr int kRowSlots = 1;
-    static constexpr int kColSlots = N / 2;
-    static PA_HOST_DEVICE constexpr int index(int /*s*/, int c) { return c; }
-    static PA_HOST_DEVICE constexpr int row(int lane, int /*s*/) { return lane % kStrip; }
-    static PA_HOST_DEVICE constexpr int col(int lane, int c) { return c / 4 * 8 + lane / kStrip * 4 + c % 4; }
-  };
+  using Layout = StripLayout<kStrip, N>;
   using Value = float;
   static constexpr int kM = kStrip;
   static constexpr int kN = N;
