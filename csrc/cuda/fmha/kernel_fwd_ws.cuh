@@ -139,12 +139,15 @@ inline int64_t longest_seqlen_q(const AttnParams& p) {
   return p.max_segment_seqlen_q > 0 ? p.max_segment_seqlen_q : p.q_side.seqlen;
 }
 
+// Blocks count past the last item, each once: half of 32 bits leaves them room.
+constexpr int64_t kMostItems = INT32_MAX / 2;
+
 template <class Kernel>
 bool takes_fmha_fwd_ws(const AttnParams& p) {
   using Problem = typename Kernel::Problem;
   const int64_t items = num_tile_blocks(p.q_side, p.batch, Problem::kBlockQ) * p.num_heads_q;
   const int64_t least = p.window_right >= 0 ? Problem::kMinSeqlenCausal : Problem::kMinSeqlen;
-  return !has_extras(p) && items <= INT32_MAX && longest_seqlen_q(p) >= least;
+  return !has_extras(p) && items <= kMostItems && longest_seqlen_q(p) >= least;
 }
 
 template <class Kernel>

@@ -28,17 +28,11 @@ template <int Pending>
 PA_DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
-// Keeps reads and writes of registers that a product owns from moving across this point.
-template <class V, int Size>
-PA_DEVICE void pin(V (&registers)[Size]) {
+// Keeps reads and writes of accumulators that a product owns from moving across this point.
+template <int Size>
+PA_DEVICE void pin(float (&accumulators)[Size]) {
   PA_UNROLL
-  for (int i = 0; i < Size; ++i) {
-    if constexpr (std::is_same_v<V, float>) {
-      asm volatile("" : "+f"(registers[i])::"memory");
-    } else {
-      asm volatile("" : "+r"(registers[i])::"memory");
-    }
-  }
+  for (float& x : accumulators) asm volatile("" : "+f"(x)::"memory");
 }
 
 // clang-format off
@@ -95,26 +89,10 @@ PA_WGMMA(80, half, "f16", PA_WGMMA_REGS80, PA_WGMMA_OUTS80, 40, 41, 42, 43, 44, 
 #define PA_WGMMA_OUTS96 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5)
 PA_WGMMA(96, bf16, "bf16", PA_WGMMA_REGS96, PA_WGMMA_OUTS96, 48, 49, 50, 51, 52, 53, 54)
 PA_WGMMA(96, half, "f16", PA_WGMMA_REGS96, PA_WGMMA_OUTS96, 48, 49, 50, 51, 52, 53, 54)
-#define PA_WGMMA_REGS112 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6
-#define PA_WGMMA_OUTS112 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6)
-PA_WGMMA(112, bf16, "bf16", PA_WGMMA_REGS112, PA_WGMMA_OUTS112, 56, 57, 58, 59, 60, 61, 62)
-PA_WGMMA(112, half, "f16", PA_WGMMA_REGS112, PA_WGMMA_OUTS112, 56, 57, 58, 59, 60, 61, 62)
 #define PA_WGMMA_REGS128 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7
 #define PA_WGMMA_OUTS128 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7)
 PA_WGMMA(128, bf16, "bf16", PA_WGMMA_REGS128, PA_WGMMA_OUTS128, 64, 65, 66, 67, 68, 69, 70)
 PA_WGMMA(128, half, "f16", PA_WGMMA_REGS128, PA_WGMMA_OUTS128, 64, 65, 66, 67, 68, 69, 70)
-#define PA_WGMMA_REGS144 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8
-#define PA_WGMMA_OUTS144 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8)
-PA_WGMMA(144, bf16, "bf16", PA_WGMMA_REGS144, PA_WGMMA_OUTS144, 72, 73, 74, 75, 76, 77, 78)
-PA_WGMMA(144, half, "f16", PA_WGMMA_REGS144, PA_WGMMA_OUTS144, 72, 73, 74, 75, 76, 77, 78)
-#define PA_WGMMA_REGS160 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8 ", " PA_WGMMA_R9
-#define PA_WGMMA_OUTS160 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8), PA_WGMMA_D(9)
-PA_WGMMA(160, bf16, "bf16", PA_WGMMA_REGS160, PA_WGMMA_OUTS160, 80, 81, 82, 83, 84, 85, 86)
-PA_WGMMA(160, half, "f16", PA_WGMMA_REGS160, PA_WGMMA_OUTS160, 80, 81, 82, 83, 84, 85, 86)
-#define PA_WGMMA_REGS176 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8 ", " PA_WGMMA_R9 ", " PA_WGMMA_R10
-#define PA_WGMMA_OUTS176 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8), PA_WGMMA_D(9), PA_WGMMA_D(10)
-PA_WGMMA(176, bf16, "bf16", PA_WGMMA_REGS176, PA_WGMMA_OUTS176, 88, 89, 90, 91, 92, 93, 94)
-PA_WGMMA(176, half, "f16", PA_WGMMA_REGS176, PA_WGMMA_OUTS176, 88, 89, 90, 91, 92, 93, 94)
 #define PA_WGMMA_REGS192 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8 ", " PA_WGMMA_R9 ", " PA_WGMMA_R10 ", " PA_WGMMA_R11
 #define PA_WGMMA_OUTS192 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8), PA_WGMMA_D(9), PA_WGMMA_D(10), PA_WGMMA_D(11)
 PA_WGMMA(192, bf16, "bf16", PA_WGMMA_REGS192, PA_WGMMA_OUTS192, 96, 97, 98, 99, 100, 101, 102)
