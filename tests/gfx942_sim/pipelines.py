@@ -110,13 +110,13 @@ class Problem:
 class Pipelines:
     """Compiled into `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         toolchain, csrc, mirror = hip_tools.toolchain(), hip_tools.ROOT / "csrc", folder / "mirror"
         hipify = [sys.executable, hip_tools.ROOT / "cmake" / "hipify.py", "--source", csrc / "cuda"]
         hip_tools.run([*hipify, "--overlay", csrc / "hip", "--out", mirror])
         compile_ = [toolchain.compiler, *toolchain.flags, "--offload-arch=gfx942", "-O3", "-std=c++17"]
         compile_ += ["-DPORTATTN_TARGET_HIP", f"-I{mirror}", f"-I{csrc}", "--no-offload-compress"]
-        hip_tools.run([*compile_, "-c", SOURCES / "pipelines.hip", "-o", folder / "pipelines.o"])
+        hip_tools.run([*compile_, *flags, "-c", SOURCES / "pipelines.hip", "-o", folder / "pipelines.o"])
         (self.code,) = code_object.code_objects(folder / "pipelines.o")
         self.kernels = gfx942_sim.load(self.code.elf)
         library = folder / "attn_params.so"

@@ -7,6 +7,7 @@
 // calculator, https://github.com/ROCm/amd_matrix_instruction_calculator.
 #pragma once
 
+#include "arch/gfx942/buffer.cuh"
 #include "arch/gfx942/layout.cuh"
 #include "attn/params.h"
 #include "device/sync.cuh"
@@ -96,7 +97,7 @@ PA_DEVICE V uniform(const V& x) {
   return __builtin_bit_cast(V, words);
 }
 
-// Rows of one head. The hardware returns 0 for what lies at or past `rows`, without touching memory.
+// Rows of one head, the same for all lanes. What lies at or past `rows` reads as 0.
 class RowsInMemory {
  public:
   // Offset of a chunk that is never inside.
@@ -106,21 +107,14 @@ class RowsInMemory {
 
   // `width`: bytes of a row that may be read; the stride of a single row may be anything.
   PA_DEVICE RowsInMemory(const void* first, uint32_t row_bytes, int32_t rows, uint32_t width)
-      : view_(__builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(uniform(first)), 0,
-                                                uniform(rows > 0 ? row_bytes * (rows - 1) + width : 0u), kRaw)) {}
+      : buffer_(uniform(first), uniform(rows > 0 ? row_bytes * (rows - 1) + width : 0u)) {}
 
-  PA_DEVICE Bits4 chunk(uint32_t offset) const { return __builtin_amdgcn_raw_buffer_load_b128(view_, offset, 0, 0); }
-  PA_DEVICE float value(uint32_t offset) const {
-    return __builtin_bit_cast(float, __builtin_amdgcn_raw_buffer_load_b32(view_, offset, 0, 0));
-  }
-  // Adds to a float, natively; the order of additions is not fixed.
-  PA_DEVICE void add(uint32_t offset, int constant_offset, float x) const {
-    __builtin_amdgcn_raw_ptr_buffer_atomic_fadd_f32(x, view_, offset + constant_offset, 0, 0);
-  }
+  PA_DEVICE Bits4 chunk(uint32_t offset) const { return buffer_.chunk(offset); }
+  PA_DEVICE float value(uint32_t offset) const { return buffer_.value(offset); }
+  PA_DEVICE void add(uint32_t offset, int constant_offset, float x) const { buffer_.add(offset + constant_offset, x); }
 
  private:
-  static constexpr int kRaw = 0x00027000;  // 32-bit data, no stride, no swizzle
-  __amdgpu_buffer_rsrc_t view_;
+  Buffer buffer_;
 };
 
 // Offset of a 16-byte chunk in rows of which `cols` elements are valid.
@@ -184,9 +178,9 @@ PA_DEVICE void settle(V& x) {
 // All waves of the block arrive and wait. What they wrote to LDS is visible after; loads from memory stay in flight.
 PA_DEVICE void lds_sync() {
   pin();
-  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup", "local");
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
   __builtin_amdgcn_s_barrier();
-  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup", "local");
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   pin();
 }
 
