@@ -1,7 +1,7 @@
 """Benchmark cases: read from cases/*.toml, expanded to one Case per shape and mask, with their useful FLOPs.
 
 Useful work only: a (query, key) pair counts when the mask lets the query see the key; padding counts nothing.
-forward = 4 * pairs * heads * d (two matrix products), backward = 2.5 x forward (five).
+forward = 2 * pairs * heads * (d + d_v) (two matrix products), backward = 2 * pairs * heads * (3 d + 2 d_v) (five).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ except ModuleNotFoundError:  # Python 3.10
 
 CASES_DIR = Path(__file__).resolve().parent.parent / "cases"
 DIRECTIONS = ("forward", "backward")
-BACKWARD_OVER_FORWARD_FLOPS = 2.5
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,11 @@ class Case:
     num_heads_kv: int
     head_dim: int
     mask: str
+    head_dim_v: int = 0  # 0: the same as head_dim
+
+    @property
+    def value_dim(self) -> int:
+        return self.head_dim_v or self.head_dim
 
     @property
     def name(self) -> str:
@@ -83,8 +87,9 @@ class Case:
         return sum(s * (s + 1) // 2 if self.causal else s * s for s in self.seqlens)
 
     def flops(self, direction: str) -> float:
-        forward = 4.0 * self.visible_pairs * self.num_heads_q * self.head_dim
-        return forward if direction == "forward" else BACKWARD_OVER_FORWARD_FLOPS * forward
+        d, d_v = self.head_dim, self.value_dim
+        columns = d + d_v if direction == "forward" else 3 * d + 2 * d_v
+        return 2.0 * self.visible_pairs * self.num_heads_q * columns
 
 
 @dataclass(frozen=True)
@@ -125,17 +130,19 @@ def load_group(path: Path) -> Group:
 def expand_attention_case(table: dict[str, Any], smallest_only: bool = False) -> Iterator[Case]:
     """One Case per shape and mask of a [[case]] table; the smallest shape alone for a quick run."""
     shapes = list(_shapes(table))
+    dims = [table[key] for key in ("head_dim", "head_dim_v") if key in table]
     for shape, seqlens, packed in shapes[:1] if smallest_only else shapes:
         for mask in table["masks"]:
             yield Case(
                 model=table["model"],
-                shape=f"hd{table['head_dim']} {shape}",
+                shape=f"hd{'/'.join(map(str, dims))} {shape}",
                 seqlens=seqlens,
                 packed=packed,
                 num_heads_q=table["num_heads_q"],
                 num_heads_kv=table["num_heads_kv"],
                 head_dim=table["head_dim"],
                 mask=mask,
+                head_dim_v=table.get("head_dim_v", 0),
             )
 
 

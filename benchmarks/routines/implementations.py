@@ -27,6 +27,7 @@ LABELS = {
     "torch_varlen": "torch varlen_attn",
     "cudnn_padded": "cuDNN, padded (torch SDPA)",
     "einsum_compiled": "compiled einsum + softmax",
+    "fa4": "FA4",
     "fa4_varlen": "FA4 varlen",
 }
 
@@ -37,7 +38,8 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Random inputs of a case as packed tokens: q, do [t, h, d], k, v [t, h_kv, d], offsets int32 [b + 1]."""
+    """Random inputs of a case as packed tokens: q [t, h, d], k [t, h_kv, d], v [t, h_kv, d_v], do [t, h, d_v], offsets
+    int32 [b + 1]."""
 
     q: torch.Tensor
     k: torch.Tensor
@@ -49,13 +51,14 @@ class Tokens:
     def random(case: Case, dtype: torch.dtype, device: str) -> Tokens:
         generator = torch.Generator(device).manual_seed(case.seed)
 
-        def draw(num_heads: int) -> torch.Tensor:
-            shape = (case.total_tokens, num_heads, case.head_dim)
+        def draw(num_heads: int, dim: int) -> torch.Tensor:
+            shape = (case.total_tokens, num_heads, dim)
             return torch.randn(shape, generator=generator, dtype=dtype, device=device)
 
         cu_seqlens = torch.tensor(case.offsets, dtype=torch.int32, device=device)
         heads = (case.num_heads_q, case.num_heads_kv, case.num_heads_kv, case.num_heads_q)
-        return Tokens(*map(draw, heads), cu_seqlens)
+        dims = (case.head_dim, case.head_dim, case.value_dim, case.value_dim)
+        return Tokens(*map(draw, heads, dims), cu_seqlens)
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,25 @@ def _torch_varlen(case: Case, tokens: Tokens) -> tuple[Callable[..., torch.Tenso
     return attention, _packed(case)
 
 
+def _fa4(case: Case, _: Tokens) -> tuple[Callable[..., torch.Tensor], Layout]:
+    from flash_attn.cute import flash_attn_func
+
+    return lambda q, k, v: flash_attn_func(q, k, v, causal=case.causal)[0], _dense_bshd(case)
+
+
+def _fa4_varlen(case: Case, tokens: Tokens) -> tuple[Callable[..., torch.Tensor], Layout]:
+    from flash_attn.cute import flash_attn_varlen_func
+
+    options = {
+        "cu_seqlens_q": tokens.cu_seqlens,
+        "cu_seqlens_k": tokens.cu_seqlens,
+        "max_seqlen_q": case.max_seqlen,
+        "max_seqlen_k": case.max_seqlen,
+        "causal": case.causal,
+    }
+    return lambda q, k, v: flash_attn_varlen_func(q, k, v, **options)[0], _packed(case)
+
+
 _PEERS: dict[str, Callable[[Case, Tokens], tuple[Callable[..., torch.Tensor], Layout]]] = {
     "sdpa": _sdpa,
     "sdpa_flash": partial(_sdpa_with, SDPBackend.FLASH_ATTENTION),
@@ -214,4 +236,6 @@ _PEERS: dict[str, Callable[[Case, Tokens], tuple[Callable[..., torch.Tensor], La
     "sdpa_padded": _sdpa_padded,
     "fa2_varlen": _fa2_varlen,
     "torch_varlen": _torch_varlen,
+    "fa4": _fa4,
+    "fa4_varlen": _fa4_varlen,
 }

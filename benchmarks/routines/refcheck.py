@@ -90,11 +90,11 @@ def eager_attention(
     dtype: torch.dtype,
     rows_at_once: int,
 ) -> dict[str, torch.Tensor]:
-    """Softmax attention of q [s, g, d] on one head k, v [s, d] by plain PyTorch in `dtype`, with its gradients."""
+    """Softmax attention of q [s, g, d] on one head k [s, d], v [s, d_v] by plain PyTorch in `dtype`; its gradients."""
     seqlen, group, head_dim = q.shape
     q, k, v = (x.detach().to(dtype).requires_grad_() for x in (q, k, v))
     keys = torch.arange(seqlen, device=q.device)
-    output = torch.empty(seqlen, group, head_dim, dtype=dtype, device=q.device)
+    output = torch.empty(seqlen, group, v.shape[-1], dtype=dtype, device=q.device)
     for head in range(group):
         for begin in range(0, seqlen, rows_at_once):
             rows = slice(begin, min(begin + rows_at_once, seqlen))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from routines.cases import Case, Target, document_lengths, load_groups
 from routines.implementations import LABELS
@@ -15,6 +17,13 @@ def test_flops_count_visible_pairs_of_query_heads_only() -> None:
     assert make_case((3, 5)).flops("forward") == 4 * (9 + 25) * 4 * 8
     assert make_case((3, 5), "causal").flops("forward") == 4 * (6 + 15) * 4 * 8
     assert make_case((3, 5)).flops("backward") == 2.5 * make_case((3, 5)).flops("forward")
+
+
+def test_values_of_another_head_dim_take_part_in_fewer_products() -> None:
+    """s = q k^T and its two gradients run over d, o = p v and its two over d_v."""
+    case = dataclasses.replace(make_case((3, 5)), head_dim_v=4)
+    assert case.flops("forward") == 2 * (9 + 25) * 4 * (8 + 4)
+    assert case.flops("backward") == 2 * (9 + 25) * 4 * (3 * 8 + 2 * 4)
 
 
 @pytest.mark.parametrize("longest", [1, 256, 8192])
