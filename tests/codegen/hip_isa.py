@@ -97,3 +97,8 @@ def multiply_adds(body: Iterable[Instruction]) -> int:
 def narrow_loads(body: Iterable[Instruction], least_bytes: int = 16) -> list[Instruction]:
     """Loads from global memory that fetch less than `least_bytes` a lane."""
     return [instruction for instruction in body if instruction.is_load and instruction.access_bytes < least_bytes]
+
+
+def private_accesses(body: Iterable[Instruction]) -> list[Instruction]:
+    """Accesses to memory of a lane's own: spilled registers, and arrays or structs that found no registers."""
+    return [instruction for instruction in body if instruction.mnemonic.startswith("scratch_")]

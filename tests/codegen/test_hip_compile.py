@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import code_object
+import hip_isa
 import hip_resources
 import hip_tools
 
@@ -41,6 +43,22 @@ def test_every_instance_is_there(hip_build: Path, kernels: dict[str, code_object
 def test_no_kernel_spills(kernels: dict[str, code_object.KernelResources]) -> None:
     spilling = [f"{name}: {kernel}" for name, kernel in kernels.items() if kernel.spills]
     assert not spilling, "\n".join(spilling)
+
+
+def private_memory_users(objects: Iterable[code_object.CodeObject]) -> list[str]:
+    """Kernels whose machine code touches a lane's own memory, whatever their notes say of spills."""
+    return [
+        symbol
+        for code in objects
+        for symbol, body in hip_isa.disassemble(code).items()
+        if hip_isa.private_accesses(body)
+    ]
+
+
+def test_no_kernel_uses_private_memory(hip_build: Path) -> None:
+    objects = list(code_object.code_objects(hip_build / "lib" / "libportattn_hip.so"))
+    assert len(objects) > 50
+    assert private_memory_users(objects) == []
 
 
 def test_kernels_fit_where_their_tuning_wants_them(kernels: dict[str, code_object.KernelResources]) -> None:

@@ -16,7 +16,8 @@ import hip_tools
 ROOT = Path(__file__).resolve().parents[2]
 
 # kernel_tidy: two matrix instructions of 32x32x8 and one 16-byte load in each round. kernel_spilling: more live values
-# than the 64 registers that eight waves on a SIMD leave, and a narrow load.
+# than the 64 registers that eight waves on a SIMD leave, and a narrow load. kernel_indexing: an array that registers
+# cannot hold, being indexed at run time.
 SOURCE = """\
 #include <hip/hip_runtime.h>
 using Half4 = _Float16 __attribute__((ext_vector_type(4)));
@@ -51,6 +52,13 @@ extern "C" __global__ void kernel_shared(float* out) {
   __syncthreads();
   out[threadIdx.x] = tile[999 - threadIdx.x];
 }
+
+extern "C" __global__ void kernel_indexing(const int* in, int* out) {
+  int values[40];
+  for (int i = 0; i < 40; ++i) values[i] = in[i];
+  for (int i = 0; i < 40; ++i) values[in[i + threadIdx.x] % 40] += i;
+  for (int i = 0; i < 40; ++i) out[i * 64 + threadIdx.x] = values[i];
+}
 """
 
 
@@ -71,7 +79,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_tells_registers_spills_and_memory(compiled: Path) -> None:
     report = json.loads(Path(f"{compiled}.resources.json").read_text())
     kernels = {kernel["symbol"]: code_object.KernelResources(**kernel) for kernel in report}
-    assert set(kernels) == {"kernel_tidy", "kernel_spilling", "kernel_shared"}
+    assert set(kernels) == {"kernel_tidy", "kernel_spilling", "kernel_shared", "kernel_indexing"}
     tidy, spilling, shared = (kernels[f"kernel_{name}"] for name in ("tidy", "spilling", "shared"))
     assert tidy.arch == "gfx942" and not tidy.spills and 16 < tidy.vgprs < 64
     assert spilling.spills and spilling.vgpr_spills > 0 and spilling.scratch_bytes > 0 and spilling.threads == 512
@@ -92,6 +100,13 @@ def test_narrow_loads_are_found(compiled: Path) -> None:
     narrow = hip_isa.narrow_loads(hip_isa.disassemble(code)["kernel_spilling"])
     assert sum(load.mnemonic.startswith("global_load") for load in narrow) == 100
     assert {load.access_bytes for load in narrow if load.mnemonic.startswith("global_load")} == {2}
+
+
+def test_private_memory_is_found(compiled: Path) -> None:
+    (code,) = code_object.code_objects(compiled)
+    bodies = hip_isa.disassemble(code)
+    users = {name for name, body in bodies.items() if hip_isa.private_accesses(body)}
+    assert users == {"kernel_spilling", "kernel_indexing"}
 
 
 def test_matrix_work_of_every_shape() -> None:
