@@ -106,7 +106,7 @@ def test_missing_lds_is_a_launch_failure_with_the_finding(program: Program) -> N
     [
         (129, 1024, INVALID_CONFIGURATION, "allows 128"),
         (0, 1024, INVALID_CONFIGURATION, "empty"),
-        (64, 65537, INVALID_VALUE, "a block has 65536"),
+        (64, 65537, INVALID_VALUE, "65537 bytes of dynamic LDS"),
     ],
 )
 def test_launches_that_the_hardware_refuses(
@@ -115,6 +115,14 @@ def test_launches_that_the_hardware_refuses(
     memory = np.zeros(256, dtype=np.int32)
     code = program.functions.launch_reverse(pointer(memory), pointer(memory), 1, threads, lds_bytes)
     assert code == expected and reason in program.error(code)
+
+
+def test_lds_that_a_block_does_not_have_is_refused_before_the_launch(program: Program) -> None:
+    assert program.functions.allow_lds(65536) == 0
+    for size in (65537, -1):
+        code = program.functions.allow_lds(size)
+        text = program.error(code)
+        assert code == INVALID_VALUE and "reverse_in_lds" in text and "a block of gfx942 has 65536" in text
 
 
 def test_restricted_memory(program: Program) -> None:

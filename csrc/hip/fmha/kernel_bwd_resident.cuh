@@ -8,6 +8,7 @@
 #include "attn/work_tile.cuh"
 #include "fmha/die_order.cuh"
 #include "fmha/pipeline/gfx942_bwd_resident.cuh"
+#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -19,6 +20,7 @@ struct FmhaBwdResident {
   static constexpr int kMinBlocks = 1;
   static constexpr int32_t kPlannedRows = Pipeline::kBlockKv;
   static constexpr int kSmemBytes = Pipeline::kSmemBytes;
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
   static_assert(Pipeline::kWarps * gfx942::kStoreBytes <= kSmemBytes, "dk and dv are staged where q and do were");
 
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& grid_ctx) const {

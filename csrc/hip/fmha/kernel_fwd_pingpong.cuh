@@ -6,6 +6,7 @@
 #include "attn/work_tile.cuh"
 #include "fmha/die_order.cuh"
 #include "fmha/pipeline/gfx942_fwd_pingpong.cuh"
+#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -17,6 +18,7 @@ struct FmhaFwdPingpong {
   static constexpr int kMinBlocks = 1;
   static constexpr int32_t kPlannedRows = Pipeline::kBlockQ;
   static constexpr int kSmemBytes = Pipeline::kSmemBytes;
+  static_assert(kSmemBytes <= Arch::kMaxSmemBytes, "a block has that much shared memory");
   static_assert(Pipeline::kWarps * gfx942::kStoreBytes <= kSmemBytes, "o is staged where k and v were");
 
   PA_DEVICE void operator()(const AttnParams& p, const BlockCtx& grid_ctx) const {

@@ -25,4 +25,5 @@ SAME(kAttributeComputeCapabilityMinor, hipDeviceAttributeComputeCapabilityMinor)
 SAME(kAttributeMultiprocessorCount, hipDeviceAttributeMultiprocessorCount);
 SAME(kAttributeMaxSharedMemoryPerBlock, hipDeviceAttributeMaxSharedMemoryPerBlock);
 SAME(kAttributeWarpSize, hipDeviceAttributeWarpSize);
+SAME(kFunctionAttributeMaxDynamicLds, hipFuncAttributeMaxDynamicSharedMemorySize);
 static_assert(sizeof(hip::Dim3) == sizeof(dim3) && sizeof(hip::Stream) == sizeof(hipStream_t));

@@ -37,6 +37,11 @@ EXPORT int launch_reverse(const int* in, int* out, int blocks, int threads, int 
   return hipGetLastError();
 }
 
+EXPORT int allow_lds(int bytes) {
+  return hipFuncSetAttribute(reinterpret_cast<const void*>(&reverse_in_lds),
+                             hipFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 EXPORT int launch_unregistered() {
   const hipError_t error =
       hipLaunchKernel(reinterpret_cast<const void*>(&set_scale), dim3(1), dim3(64), nullptr, 0, nullptr);

@@ -37,6 +37,8 @@ enum DeviceAttribute : int {
   kAttributeWarpSize = 87,
 };
 
+enum FunctionAttribute : int { kFunctionAttributeMaxDynamicLds = 8 };
+
 // What the compiler's start-up code hands to __hipRegisterFatBinary.
 struct FatBinaryWrapper {
   uint32_t magic;  // kFatBinaryMagic

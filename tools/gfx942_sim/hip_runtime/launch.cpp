@@ -36,7 +36,14 @@ std::string text(const Dim3& d) {
   return std::to_string(d.x) + " x " + std::to_string(d.y) + " x " + std::to_string(d.z);
 }
 
-Error check_shape(const gfxsim_kernel_info& kernel, const Dim3& grid, const Dim3& block, size_t lds_bytes) {
+Error check_lds(const gfxsim_kernel_info& kernel, size_t dynamic_bytes) {
+  if (dynamic_bytes + kernel.static_lds_bytes <= device_lds_bytes()) return kSuccess;
+  return fail(kErrorInvalidValue, std::to_string(dynamic_bytes) + " bytes of dynamic LDS and " +
+                                      std::to_string(kernel.static_lds_bytes) + " static ones for " + kernel.name +
+                                      "; a block of " + device_arch() + " has " + std::to_string(device_lds_bytes()));
+}
+
+Error check_shape(const gfxsim_kernel_info& kernel, const Dim3& grid, const Dim3& block) {
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0) {
     return fail(kErrorInvalidConfiguration, "an empty grid, " + text(grid) + ", or block, " + text(block));
@@ -50,11 +57,6 @@ Error check_shape(const gfxsim_kernel_info& kernel, const Dim3& grid, const Dim3
   if (uint64_t(grid.x) * block.x > most || uint64_t(grid.y) * block.y > most || uint64_t(grid.z) * block.z > most) {
     return fail(kErrorInvalidConfiguration, "a grid of " + text(grid) + " blocks of " + text(block) +
                                                 " threads: a dimension has over 2^32 threads");
-  }
-  if (lds_bytes + kernel.static_lds_bytes > device_lds_bytes()) {
-    return fail(kErrorInvalidValue, std::to_string(lds_bytes) + " bytes of dynamic LDS and " +
-                                        std::to_string(kernel.static_lds_bytes) + " static ones; a block has " +
-                                        std::to_string(device_lds_bytes()));
   }
   return kSuccess;
 }
@@ -109,7 +111,8 @@ GFXSIM_HIP_API Error hipLaunchKernel(const void* function, Dim3 grid, Dim3 block
   const gfxsim_kernel* kernel;
   if (const Error error = find_kernel(function, &kernel)) return error;
   const gfxsim_kernel_info& info = *gfxsim_kernel_get_info(kernel);
-  if (const Error error = check_shape(info, grid, block, lds_bytes)) return error;
+  if (const Error error = check_shape(info, grid, block)) return error;
+  if (const Error error = check_lds(info, lds_bytes)) return error;
   const std::vector<char> packed = pack_arguments(info, arguments);
   const uint32_t blocks[3] = {grid.x, grid.y, grid.z}, threads[3] = {block.x, block.y, block.z};
   const gfxsim_options options = current_options();
@@ -137,8 +140,10 @@ GFXSIM_HIP_API Error __hipPopCallConfiguration(Dim3* grid, Dim3* block, size_t* 
   return kSuccess;
 }
 
-// More dynamic LDS than the default needs no permission here; what is too much shows at the launch.
-GFXSIM_HIP_API Error hipFuncSetAttribute(const void* function, int /*attribute*/, int /*value*/) {
+// More dynamic LDS than the default needs no permission here; more than there is is refused, as at the launch.
+GFXSIM_HIP_API Error hipFuncSetAttribute(const void* function, int attribute, int value) {
   const gfxsim_kernel* kernel;
-  return find_kernel(function, &kernel);
+  if (const Error error = find_kernel(function, &kernel)) return error;
+  if (attribute != kFunctionAttributeMaxDynamicLds) return kSuccess;
+  return check_lds(*gfxsim_kernel_get_info(kernel), static_cast<uint32_t>(value));
 }
