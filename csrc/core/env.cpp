@@ -22,19 +22,19 @@ const char* read_host_isa() {
   return value == nullptr || *value == '\0' ? nullptr : value;
 }
 
-bool read_simulate_hip() {
-  const char* const kName = "PORTATTN_HIP_SIM";
-  const char* value = std::getenv(kName);
+bool read_switch(const char* name) {
+  const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0' || std::strcmp(value, "0") == 0) return false;
   if (std::strcmp(value, "1") == 0) return true;
-  std::fprintf(stderr, "portattn: %s is '%s'; allowed are 0 and 1; using 0\n", kName, value);
+  std::fprintf(stderr, "portattn: %s is '%s'; allowed are 0 and 1; using 0\n", name, value);
   return false;
 }
 
 }  // namespace
 
 const Env& env() {
-  static const Env kEnv{read_log_level(), read_host_isa(), read_simulate_hip()};
+  static const Env kEnv{read_log_level(), read_host_isa(), read_switch("PORTATTN_HIP_SIM"),
+                        read_switch("PORTATTN_DEBUG")};
   return kEnv;
 }
 

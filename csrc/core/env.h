@@ -10,6 +10,7 @@ struct Env {
   LogLevel log_level = LogLevel::kFallbacks;  // NVTE_LOG_FUSED_ATTN_CONFIG
   const char* host_isa = nullptr;             // PORTATTN_HOST_ISA; null = the best that the CPU and the build have
   bool simulate_hip = false;                  // PORTATTN_HIP_SIM
+  bool debug = false;                         // PORTATTN_DEBUG
 };
 
 const Env& env();

@@ -4,7 +4,9 @@
 #include "core/run.h"
 
 #include "core/arguments.h"
+#include "core/env.h"
 #include "core/log.h"
+#include "core/promises.h"
 #include "core/status.h"
 #include "core/text.h"
 
@@ -127,6 +129,10 @@ NVTEStatus run_forward(const AttnConfig& config, const ResolvedConfig& resolved,
   log_call(launch, resolved, config, NVTE_FORWARD);
   const DeviceScope scope(resolved.device);
   PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
+  if (env().debug) {
+    const int error = report_broken_promises(config, resolved.device, seqlens, stream);
+    PA_RETURN_IF_ERROR(check_launch(resolved, error, "a look at the lengths"));
+  }
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_FORWARD, seqlens, base, &params));
   return check_launch(resolved, resolved.row->forward(launch), "the forward");
 }

@@ -15,7 +15,7 @@
 
 namespace portattn {
 
-constexpr int32_t kPluginAbi = 3;
+constexpr int32_t kPluginAbi = 4;
 
 struct DeviceInfo {
   char name[64];  // "NVIDIA H200", "x86-64 avx512"
@@ -33,6 +33,9 @@ struct Plugin {
   // Makes `device` current on the calling thread and returns the one that was; does nothing when they are equal.
   int (*set_device)(int32_t device, int32_t* previous);
   const char* (*error_text)(int code);
+  // Copies from the device what the work before on `stream` leaves there, and waits for it. Does nothing, and says so
+  // in `is_read`, while the stream is captured into a graph.
+  int (*read_back)(void* host, const void* device, int64_t bytes, void* stream, bool* is_read);
   const FmhaInstance* (*find_fmha)(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t device_arch);
   int (*cu_seqlens)(const CuSeqlensParams& params, void* stream);
   int (*seq_plan)(const SeqPlanParams& params, void* stream);

@@ -1,7 +1,7 @@
 // The torch operators of portattn, on torch's stable ABI:
 //   fused_attn_fwd -> (out, lse)     fused_attn_bwd -> (dq, dk, dv, dbias, d_softmax_offset)
 //   fused_attn: fused_attn_fwd under the name that has an autograd formula (portattn/pytorch/ops.py)
-//   fused_attn_explain, fused_attn_fallback_reason -> text
+//   fused_attn_explain -> text
 // They fill the C API's structs, allocate outputs and workspace, and launch on torch's current stream. Static settings
 // arrive as `attrs`: NVTE_ATTR number, value, NVTE_ATTR number, value, ... No handle or pointer crosses, so graphs that
 // hold these calls can be cached. Shapes of out and lse are repeated for tracing in portattn/pytorch/ops.py.
@@ -275,17 +275,6 @@ std::string explain(const Problem& problem) {
   return text;
 }
 
-// The explanation if the choice is a fallback, else "". The backend table alone knows what a fallback is: strict mode
-// refuses it.
-std::string fallback_reason(const Problem& problem) {
-  ConfigKey key = config_key(problem, format_dims(problem.format()));
-  NVTE_Fused_Attn_Backend backend = NVTE_No_Backend;
-  if (nvte_get_fused_attn_backend(cached_config(key).handle(), &backend) != NVTE_SUCCESS) return "";
-  key.add(NVTE_ATTR_STRICT, 1);
-  const NVTEStatus strict = nvte_get_fused_attn_backend(cached_config(key).handle(), &backend);
-  return strict == NVTE_NOT_SUPPORTED ? explain(problem) : "";
-}
-
 void boxed_forward(StableIValue* stack, uint64_t, uint64_t) {
   ArgReader args(stack);
   const Problem problem = args.take_problem();
@@ -306,17 +295,15 @@ void boxed_backward(StableIValue* stack, uint64_t, uint64_t) {
   }
 }
 
-template <std::string (*kFunction)(const Problem&)>
-void boxed_text(StableIValue* stack, uint64_t, uint64_t) {
-  stack[0] = torch::stable::detail::from(kFunction(ArgReader(stack).take_problem()));
+void boxed_explain(StableIValue* stack, uint64_t, uint64_t) {
+  stack[0] = torch::stable::detail::from(explain(ArgReader(stack).take_problem()));
 }
 
 void register_kernels(torch::stable::detail::StableLibrary& library) {
   library.impl("fused_attn_fwd", &boxed_forward);
   library.impl("fused_attn", &boxed_forward);
   library.impl("fused_attn_bwd", &boxed_backward);
-  library.impl("fused_attn_explain", &boxed_text<explain>);
-  library.impl("fused_attn_fallback_reason", &boxed_text<fallback_reason>);
+  library.impl("fused_attn_explain", &boxed_explain);
 }
 
 }  // namespace
@@ -327,7 +314,6 @@ STABLE_TORCH_LIBRARY(portattn, library) {
   library.def("fused_attn_bwd(Tensor d_o, Tensor out, Tensor lse, " PORTATTN_PROBLEM_SCHEMA
               ") -> (Tensor dq, Tensor dk, Tensor dv, Tensor dbias, Tensor d_softmax_offset)");
   library.def("fused_attn_explain(" PORTATTN_PROBLEM_SCHEMA ") -> str");
-  library.def("fused_attn_fallback_reason(" PORTATTN_PROBLEM_SCHEMA ") -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(portattn, CPU, library) { register_kernels(library); }

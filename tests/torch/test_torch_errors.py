@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 
@@ -69,14 +67,6 @@ def test_backend_that_cannot_says_why() -> None:
         dot_product_attention(Q, Q, Q, backend="fused_varlen", **arguments)
     with pytest.raises(ValueError, match="arbitrary"):
         dot_product_attention(Q, Q, Q, strict=True, **arguments)
-
-
-def test_fallback_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    mask = torch.zeros(8, 8, dtype=torch.bool)
-    with caplog.at_level(logging.WARNING, logger="portattn"):
-        for _ in range(3):
-            dot_product_attention(Q, Q, Q, attn_mask_type="arbitrary", attention_mask=mask, softcap=7.0, chunk_size=5)
-    assert len([record for record in caplog.records if "arbitrary" in record.message]) == 1
 
 
 def test_explain() -> None:

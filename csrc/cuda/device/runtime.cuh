@@ -1,9 +1,11 @@
-// What core needs from a device runtime besides launches: devices, their names, the current one, error texts.
+// What core needs from a device runtime besides launches: devices, their names, the current one, error texts, and a
+// look at device memory.
 // Functions return 0 or the runtime's own error code.
 #pragma once
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "device/launch.cuh"
 #include "plugin.h"
@@ -39,6 +41,12 @@ inline int runtime_device_info(int32_t /*device*/, DeviceInfo* info) {
 
 inline int runtime_set_device(int32_t /*device*/, int32_t* previous) {
   *previous = 0;
+  return 0;
+}
+
+inline int runtime_read_back(void* to, const void* from, int64_t bytes, void* /*stream*/, bool* is_read) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+  *is_read = true;
   return 0;
 }
 
@@ -109,6 +117,17 @@ inline int runtime_device_info(int32_t device, DeviceInfo* info) {
 inline int runtime_set_device(int32_t device, int32_t* previous) {
   cudaError_t error = cudaGetDevice(previous);
   if (error == cudaSuccess && *previous != device) error = cudaSetDevice(device);
+  return static_cast<int>(error);
+}
+
+inline int runtime_read_back(void* to, const void* from, int64_t bytes, void* stream, bool* is_read) {
+  const auto on = static_cast<cudaStream_t>(stream);
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  cudaError_t error = cudaStreamIsCapturing(on, &capture);
+  *is_read = error == cudaSuccess && capture == cudaStreamCaptureStatusNone;
+  if (!*is_read) return static_cast<int>(error);
+  error = cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, on);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(on);
   return static_cast<int>(error);
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 from typing import Any
 
 import jax
@@ -26,7 +25,6 @@ TARGETS = {"fused_attn_fwd", "fused_attn_bwd", "cu_seqlens"}
 PLATFORMS = {"cpu": "cpu", "cuda": "CUDA", "rocm": "ROCM"}  # of handlers and lowerings: XLA's name
 DEVICE_TYPES = {"cuda": 1, "rocm": 2}  # NVTEDeviceType
 WORKSPACE_ALIGNMENT = 256
-_log = logging.getLogger("portattn")
 
 
 @functools.cache
@@ -75,8 +73,6 @@ def _lower_call(
 ) -> Any:
     config = Config((*ints, ConfigAttr.DEVICE_TYPE.value, device_type(platform)), floats)
     workspace_bytes = config.workspace_bytes(direction)
-    if config.is_fallback():
-        _log.warning("attention falls back to a slower backend:\n%s", config.explain())
     if workspace_bytes > 0:
         results = (*results, ("workspace", (workspace_bytes + WORKSPACE_ALIGNMENT,), "uint8"))
     structs = [jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in results]

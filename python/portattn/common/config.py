@@ -60,14 +60,6 @@ class Config:
         """Raises what a call would raise."""
         _check(_library().nvte_get_fused_attn_backend(self._handle, ctypes.byref(c_int())))
 
-    def is_fallback(self) -> bool:
-        """Whether strict mode, which alone knows what a fallback is, refuses a config that is served without it."""
-        self.check_backend()
-        _check(_library().nvte_fused_attn_config_set_int(self._handle, ConfigAttr.STRICT, 1))
-        status = _library().nvte_get_fused_attn_backend(self._handle, ctypes.byref(c_int()))
-        _check(_library().nvte_fused_attn_config_set_int(self._handle, ConfigAttr.STRICT, 0))
-        return status == NOT_SUPPORTED
-
     def explain(self) -> str:
         """One line for each backend: chosen, refused with its reasons, or not tried."""
         function, length = _library().nvte_explain_fused_attn_backend, c_size_t()

@@ -15,8 +15,3 @@ def library_dir() -> Path | None:
 def nondeterministic_allowed() -> bool:
     """NVTE_ALLOW_NONDETERMINISTIC_ALGO=0 asks for bitwise reproducible kernels, as in TransformerEngine."""
     return os.environ.get("NVTE_ALLOW_NONDETERMINISTIC_ALGO", "1") != "0"
-
-
-def debug() -> bool:
-    """PORTATTN_DEBUG=1 checks what calls promise, at the price of waiting for the device."""
-    return os.environ.get("PORTATTN_DEBUG", "0") == "1"

@@ -6,12 +6,10 @@ operation happens that the arguments did not ask for.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 
-from portattn.common import env
 from portattn.pytorch.masks import (
     arbitrary_mask,
     default_alibi_slopes,
@@ -19,18 +17,8 @@ from portattn.pytorch.masks import (
     split_padding_mask,
     valid_runs,
 )
-from portattn.pytorch.ops import (
-    fused_attn,
-    fused_attn_explain,
-    fused_attn_fallback_reason,
-    fused_attn_fwd,
-    fused_attn_with_grad,
-)
-from portattn.pytorch.promises import report_broken_promises
-from portattn.pytorch.settings import Settings, build_attrs, cached_settings
-
-_log = logging.getLogger("portattn")
-_DEBUG = env.debug()
+from portattn.pytorch.ops import fused_attn, fused_attn_explain, fused_attn_fwd, fused_attn_with_grad
+from portattn.pytorch.settings import build_attrs, cached_attrs
 
 Mask = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 # Position of (batch, seqlen, head) in a tensor of a format.
@@ -87,23 +75,18 @@ def dot_product_attention(
     """
     if attention_mask is not None and attn_mask_type != "arbitrary":
         return _with_padding_mask(**locals())
-    settings, problem, needs_grad = _prepare(
+    problem, needs_grad = _prepare(
         q, k, v, qkv_format, attn_mask_type, cu_seqlens_q, cu_seqlens_kv, cu_seqlens_q_padded, cu_seqlens_kv_padded,
         max_seqlen_q, max_seqlen_kv, window_size, chunk_size, attn_scale, softcap, bias, bias_type, alibi_slopes,
         softmax_type, softmax_offset, attention_mask, dropout_p, deterministic, backend, strict, bottom_right_diagonal,
         rng_state, max_segment_seqlen_q, max_segment_seqlen_kv,
     )  # fmt: skip
-    if settings is None:
+    if torch.compiler.is_compiling():
         out, lse = fused_attn(*problem, needs_grad or return_lse or dropout_p > 0.0)
+    elif needs_grad:
+        out, lse = fused_attn_with_grad(problem)
     else:
-        if not settings.choice_seen:
-            _log_fallback(settings, problem)
-        if _DEBUG:
-            report_broken_promises(cu_seqlens_q, cu_seqlens_kv, max_segment_seqlen_q, max_segment_seqlen_kv)
-        if needs_grad:
-            out, lse = fused_attn_with_grad(problem)
-        else:
-            out, lse = fused_attn_fwd(*problem, return_lse or dropout_p > 0.0)
+        out, lse = fused_attn_fwd(*problem, return_lse or dropout_p > 0.0)
     return (out, lse) if return_lse else out
 
 
@@ -119,7 +102,7 @@ def explain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **arguments: Any)
         raise TypeError(f"explain() got unexpected arguments {unknown}; it takes those of dot_product_attention()")
     defaults.update(arguments)
     defaults.pop("return_lse")
-    _, problem, needs_grad = _prepare(q, k, v, **defaults)
+    problem, needs_grad = _prepare(q, k, v, **defaults)
     shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in (("q", q), ("k", k), ("v", v)))
     purpose = "forward and backward" if needs_grad else "forward only"
     return f"{shapes}, {problem[0].dtype}, {q.device}, {purpose}\n{fused_attn_explain(*problem)}"
@@ -155,9 +138,8 @@ def _prepare(
     rng_state: torch.Tensor | None,
     max_segment_seqlen_q: int | None,
     max_segment_seqlen_kv: int | None,
-) -> tuple[Settings | None, tuple[Any, ...], bool]:
-    """The operators' arguments in their order, with the settings they came from (None while tracing) and whether a
-    gradient is wanted."""
+) -> tuple[tuple[Any, ...], bool]:
+    """The operators' arguments in their order, and whether a gradient is wanted."""
     device = q.device
     if torch.is_autocast_enabled(device.type):
         q, k, v, bias = _autocast(device.type, q, k, v, bias)
@@ -182,19 +164,14 @@ def _prepare(
         qkv_format, attn_mask_type, window_size, bottom_right_diagonal, chunk_size, bias_type, bias_grad, softmax_type,
         training, deterministic, backend, strict, max_segment_seqlen_q or 0, max_segment_seqlen_kv or 0,
     )  # fmt: skip
-    settings = None
-    if torch.compiler.is_compiling():
-        attrs = build_attrs(*static)
-    else:
-        settings = cached_settings(q.dtype, device.type, *static)
-        attrs = settings.attrs
+    attrs = build_attrs(*static) if torch.compiler.is_compiling() else cached_attrs(*static)
     attn_scale = 0.0 if attn_scale is None else _scale(attn_scale)
     hints = (_hint(max_seqlen_q), _hint(max_seqlen_kv)) if qkv_format == "thd" else (0, 0)
     problem = (
         q, k, v, bias, softmax_offset, alibi_slopes, attention_mask, cu_seqlens_q, cu_seqlens_kv, cu_seqlens_q_padded,
         cu_seqlens_kv_padded, rng_state, attrs, attn_scale, softcap, dropout_p, *hints,
     )  # fmt: skip
-    return settings, problem, needs_grad
+    return problem, needs_grad
 
 
 def _any_requires_grad(
@@ -235,13 +212,6 @@ def _scale(attn_scale: float) -> float:
 def _hint(max_seqlen: int | None) -> int:
     """A tensor is no hint: reading it would wait for the device."""
     return 0 if max_seqlen is None or isinstance(max_seqlen, torch.Tensor) else max_seqlen
-
-
-def _log_fallback(settings: Settings, problem: tuple[Any, ...]) -> None:
-    settings.choice_seen = True
-    reason = fused_attn_fallback_reason(*problem)
-    if reason:
-        _log.warning("attention falls back to a slower backend:\n%s", reason)
 
 
 def _with_padding_mask(

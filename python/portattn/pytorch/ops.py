@@ -41,7 +41,6 @@ fused_attn = torch.ops.portattn.fused_attn.default
 fused_attn_fwd = torch.ops.portattn.fused_attn_fwd.default
 fused_attn_bwd = torch.ops.portattn.fused_attn_bwd.default
 fused_attn_explain = torch.ops.portattn.fused_attn_explain.default
-fused_attn_fallback_reason = torch.ops.portattn.fused_attn_fallback_reason.default
 
 
 def _attr(attrs: tuple[int, ...], attr: ConfigAttr, default: int) -> int:
@@ -69,11 +68,6 @@ def _fused_attn_fwd_fake(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *res
     attrs, with_lse = rest[9], rest[-1]
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
     return out, q.new_empty(_lse_shape(q, attrs) if with_lse else (0,), dtype=torch.float32)
-
-
-@torch.library.register_fake("portattn::fused_attn_fallback_reason")
-def _fused_attn_fallback_reason_fake(*problem: Any) -> str:
-    return ""  # nothing runs on fake tensors, so there is no fallback to tell of
 
 
 @torch.library.register_fake("portattn::fused_attn_bwd")

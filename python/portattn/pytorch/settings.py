@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import torch
-
 from portattn.common.enums import BACKENDS, BIAS_TYPES, MASK_TYPES, QKV_FORMATS, SOFTMAX_TYPES, ConfigAttr, enum_value
 
 
@@ -51,17 +49,4 @@ def build_attrs(
     return tuple(attrs)
 
 
-class Settings:
-    """One set of static settings on one dtype and device, and whether its choice of backend was looked at yet."""
-
-    __slots__ = ("attrs", "choice_seen")
-
-    def __init__(self, attrs: tuple[int, ...]) -> None:
-        self.attrs = attrs
-        self.choice_seen = False
-
-
-@functools.lru_cache(maxsize=4096)
-def cached_settings(dtype: torch.dtype, device_type: str, *static: object) -> Settings:
-    """`dtype` and `device_type` are part of the key because the choice of backend depends on them."""
-    return Settings(build_attrs(*static))
+cached_attrs = functools.lru_cache(maxsize=4096)(build_attrs)

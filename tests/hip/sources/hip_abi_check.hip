@@ -17,6 +17,7 @@ SAME(kErrorInvalidDevice, hipErrorInvalidDevice);
 SAME(kErrorInvalidImage, hipErrorInvalidImage);
 SAME(kErrorNoBinaryForGpu, hipErrorNoBinaryForGpu);
 SAME(kErrorInvalidHandle, hipErrorInvalidHandle);
+SAME(kCaptureStatusNone, hipStreamCaptureStatusNone);
 SAME(kErrorLaunchFailure, hipErrorLaunchFailure);
 SAME(kErrorNotSupported, hipErrorNotSupported);
 SAME(kAttributeComputeCapabilityMajor, hipDeviceAttributeComputeCapabilityMajor);

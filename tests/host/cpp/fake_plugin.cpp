@@ -2,6 +2,7 @@
 // FAKE_TARGET names the target that it pretends to be; it has two devices.
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -133,6 +134,11 @@ int set_device(int32_t device, int32_t* previous) {
   return finish("set_device");
 }
 const char* error_text(int) { return "told to fail"; }
+int read_back(void* host, const void* device, int64_t bytes, void*, bool* is_read) {
+  std::memcpy(host, device, static_cast<size_t>(bytes));
+  *is_read = true;
+  return finish("read_back");
+}
 
 // One kernel for each step. No two of their tile sizes are equal.
 const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
@@ -153,9 +159,9 @@ const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim
   return nullptr;
 }
 
-const Plugin kPlugin = {kPluginAbi, FAKE_TARGET, "fake",          count_devices, device_info,   set_device,
-                        error_text, find_fmha,   fake_cu_seqlens, fake_seq_plan, unfused_fwd,   unfused_bwd,
-                        delta,      convert_dq,  bias_grad,       sink_grad,     small_seq_fwd, small_seq_bwd};
+const Plugin kPlugin = {kPluginAbi, FAKE_TARGET, "fake",          count_devices, device_info,  set_device,  error_text,
+                        read_back,  find_fmha,   fake_cu_seqlens, fake_seq_plan, unfused_fwd,  unfused_bwd, delta,
+                        convert_dq, bias_grad,   sink_grad,       small_seq_fwd, small_seq_bwd};
 
 }  // namespace
 

@@ -126,6 +126,12 @@ GFXSIM_HIP_API Error hipStreamDestroy(Stream stream) {
 
 GFXSIM_HIP_API Error hipStreamSynchronize(Stream /*stream*/) { return kSuccess; }
 GFXSIM_HIP_API Error hipStreamQuery(Stream /*stream*/) { return kSuccess; }
+
+GFXSIM_HIP_API Error hipStreamIsCapturing(Stream /*stream*/, CaptureStatus* status) {
+  *status = kCaptureStatusNone;
+  return kSuccess;
+}
+
 GFXSIM_HIP_API Error hipStreamWaitEvent(Stream /*stream*/, void* /*event*/, unsigned /*flags*/) { return kSuccess; }
 
 // ---- events ----

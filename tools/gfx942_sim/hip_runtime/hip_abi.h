@@ -13,6 +13,8 @@ struct Dim3 {
 
 using Stream = void*;
 
+enum CaptureStatus : int { kCaptureStatusNone = 0 };
+
 enum Error : int {
   kSuccess = 0,
   kErrorInvalidValue = 1,
