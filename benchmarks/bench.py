@@ -9,6 +9,7 @@ python benchmarks/bench.py --update-docs                    docs/performance.md 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import sys
@@ -18,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from routines import attention, host_overhead, plots, report, small_seq
+from routines import attention, host_overhead, jax_beside_torch, plots, report, small_seq
 from routines.cases import Group, load_groups
 from routines.machine import REPOSITORY, describe
 from routines.options import Options
 from routines.timing import make_timer
 
-ROUTINES = {"attention": attention.run, "host_overhead": host_overhead.run, "small_seq": small_seq.run}
+ROUTINES = {
+    "attention": attention.run,
+    "host_overhead": host_overhead.run,
+    "jax": jax_beside_torch.run,
+    "small_seq": small_seq.run,
+}
 ROUNDS, QUICK_ROUNDS = 24, 5
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "docs" / "performance.md"
@@ -70,6 +76,15 @@ def measure(groups: list[Group], arguments: argparse.Namespace, machine: dict[st
     return results
 
 
+def cannot_run(group: Group) -> str:
+    """What this machine lacks for a group; "" when it lacks nothing."""
+    if group.device == "cuda" and not torch.cuda.is_available():
+        return "this machine has no GPU that PyTorch can use"
+    if group.routine == "jax" and importlib.util.find_spec("jax") is None:
+        return "jax is not installed"
+    return ""
+
+
 def measure_group(group: Group, options: Options) -> dict[str, Any]:
     result: dict[str, Any] = {
         "name": group.name,
@@ -80,8 +95,8 @@ def measure_group(group: Group, options: Options) -> dict[str, Any]:
         "peers": group.peers,
         "target": vars(group.target) if group.target else None,
     }
-    if group.device == "cuda" and not torch.cuda.is_available():
-        return result | {"skipped": "this machine has no GPU that PyTorch can use"}
+    if reason := cannot_run(group):
+        return result | {"skipped": reason}
     result["rows"] = []
     try:
         for row in ROUTINES[group.routine](group, options, make_timer(group.device)):

@@ -29,6 +29,9 @@ LABELS = {
     "einsum_compiled": "compiled einsum + softmax",
     "fa4": "FA4",
     "fa4_varlen": "FA4 varlen",
+    "portattn_torch": "portattn (PyTorch)",
+    "jax_cudnn": "cuDNN (jax.nn)",
+    "jax_einsum": "einsum + softmax under jit",
 }
 
 

@@ -22,8 +22,8 @@ def group_report(group: dict[str, Any]) -> str:
         return f"Not run: {group['skipped']}."
     if not group["rows"]:
         return group.get("error", "No case selected.")
-    table = {"host_overhead": _overhead_table, "small_seq": _small_seq_table}.get(group["routine"], _attention_table)
-    parts = [table(group)]
+    tables = {"host_overhead": _overhead_table, "jax": _jax_table, "small_seq": _small_seq_table}
+    parts = [tables.get(group["routine"], _attention_table)(group)]
     parts += [_summary(group)] if group.get("target") else []
     skipped = sorted({reason for row in group["rows"] for reason in row["skipped"].values()})
     parts += ["\n".join(f"- {reason}" for reason in skipped)] if skipped else []
@@ -99,6 +99,18 @@ def _overhead_table(group: dict[str, Any]) -> str:
     return _markdown(["call", *(f"{LABELS[n]}, µs" for n in names), "target, µs"], lines, left_columns=1)
 
 
+def _jax_table(group: dict[str, Any]) -> str:
+    """Times, and the speed against the target's peer."""
+    names = [OURS, *(peer for peer in group["peers"] if any(peer in row["implementations"] for row in group["rows"]))]
+    target = LABELS[group["target"]["peer"]]
+    lines = []
+    for row in group["rows"]:
+        cells = [row["case"], row["direction"], *(_time_cell(row, name) for name in names)]
+        lines.append(cells + _ratio_cells(row))
+    header = ["case", "pass", *(f"{LABELS[name]}, ms" for name in names), f"÷ {target}", "target"]
+    return _markdown(header, lines, left_columns=2)
+
+
 def _small_seq_table(group: dict[str, Any]) -> str:
     """Times and shares of the copy bandwidth, and the speed against the fastest peer."""
     names = [OURS, *(peer for peer in group["peers"] if any(peer in row["implementations"] for row in group["rows"]))]
@@ -115,6 +127,15 @@ def _small_seq_table(group: dict[str, Any]) -> str:
         cells += ["-", "-"] if ratio is None else [_ratio_text(ratio), f"≥ {wanted} {_met(ratio >= wanted)}"]
         lines.append(cells)
     return _markdown(header, lines, left_columns=2)
+
+
+def _time_cell(row: Row, name: str) -> str:
+    if name not in row["implementations"]:
+        return "-"
+    found = row["implementations"][name]
+    if not _is_right(row, name):
+        return f"wrong: {found['refcheck']['tensor']} off by {found['refcheck']['worst']:.3g} x tolerance"
+    return f"{_three_digits(found['median_ms'])} ±{found['spread']:.1%}"
 
 
 def _share_cell(row: Row, name: str) -> str:

@@ -92,7 +92,7 @@ def _run_case(
 ) -> Iterator[dict[str, Any]]:
     tokens = SmallTokens(case, getattr(torch, group.dtype), group.device)
     usable, skipped = _build_all(group, case, tokens)
-    checks = {name: _verdict(case, tokens, i) for name, i in usable.items()} if options.refcheck else {}
+    checks = {name: verdict(case, tokens, i.results()) for name, i in usable.items()} if options.refcheck else {}
     source = torch.empty(COPY_BYTES // 2, dtype=torch.uint8, device=group.device)
     target = torch.empty_like(source)
     for direction in directions:
@@ -147,13 +147,12 @@ def _build_all(group: Group, case: SmallCase, tokens: SmallTokens) -> tuple[dict
     return usable, skipped
 
 
-def _verdict(case: SmallCase, tokens: SmallTokens, implementation: Implementation) -> dict[str, Any]:
+def verdict(case: SmallCase, tokens: SmallTokens, results: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Error against float64 over the first and last segments, as a share of 1 % of the largest value."""
     from portattn.testing.reference import Span
     from portattn.testing.small_seq import cross_attention_oracle
 
     group = case.num_heads_q // case.num_heads_kv
-    results = implementation.results()
     worst, worst_name = 0.0, "o"
     for first in (0, case.segments - CHECKED_SEGMENTS):
         starts = tokens.cu_seqlens_kv[first : first + CHECKED_SEGMENTS + 1].tolist()
@@ -195,7 +194,7 @@ def _padded(case: SmallCase, tokens: SmallTokens) -> tuple[Layout, torch.Tensor 
     return Layout(pad, lambda x: x[valid] if x.shape[1] == case.seqlen_kv else x.flatten(0, 1)), valid
 
 
-def _portattn(case: SmallCase, tokens: SmallTokens) -> tuple[Callable[..., torch.Tensor], Layout]:
+def portattn(case: SmallCase, tokens: SmallTokens) -> tuple[Callable[..., torch.Tensor], Layout]:
     from portattn.pytorch import dot_product_attention
 
     return partial(
@@ -260,7 +259,7 @@ def _fa4_varlen(case: SmallCase, tokens: SmallTokens) -> tuple[Callable[..., tor
 
 
 _MAKERS: dict[str, Maker] = {
-    OURS: _portattn,
+    OURS: portattn,
     "cudnn_padded": _cudnn_padded,
     "einsum_compiled": _einsum_compiled,
     "fa2_varlen": _fa2_varlen,

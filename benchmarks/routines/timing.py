@@ -79,6 +79,38 @@ class CudaTimer:
         return self._start.elapsed_time(self._end)
 
 
+class KernelTimer:
+    """Time of the kernels of one call, whichever framework of the process enqueues them and on whichever stream: what
+    the profiler has recorded. Gaps between kernels do not count."""
+
+    def __init__(self) -> None:
+        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+
+    def calibrate(self, calls: list[Call]) -> None:
+        for call in calls:
+            for _ in range(WARMUP_RUNS):
+                call()
+            self.measure(call)  # the first recording sets the profiler up
+
+    def measure(self, call: Call) -> float:
+        return sum(self.kernels_ms(call).values())
+
+    def kernels_ms(self, call: Call) -> dict[str, float]:
+        """By name."""
+        self._flush.zero_()
+        torch.cuda.synchronize()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as recording:
+            call()
+            torch.cuda.synchronize()
+        found: dict[str, float] = {}
+        for event in recording.events():
+            if event.device_type == torch.autograd.DeviceType.CUDA:
+                found[event.name] = found.get(event.name, 0.0) + 1e-3 * event.time_range.elapsed_us()
+        if not found:
+            raise RuntimeError("the profiler recorded no kernel; does it have access to the device's counters?")
+        return found
+
+
 class CpuTimer:
     """Wall time of one call; short calls are repeated until the clock's own cost is lost in them."""
 
@@ -106,7 +138,7 @@ def make_timer(device: str) -> CudaTimer | CpuTimer:
 
 
 def alternate(
-    calls: dict[str, Call], timer: CudaTimer | CpuTimer, rounds: int, halfway: Call | None = None
+    calls: dict[str, Call], timer: CudaTimer | KernelTimer | CpuTimer, rounds: int, halfway: Call | None = None
 ) -> dict[str, Timing]:
     """Times the calls in turn, `rounds` times, each round starting with another one.
 
