@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from jax_check import Case, arguments_of
 
 from portattn_jax import AttnBiasType, AttnMaskType, AttnSoftmaxType, QKVLayout, SequenceDescriptor, fused_attn
 
-COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\(")
+COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 CAUSAL = Case(mask=AttnMaskType.CAUSAL_MASK)
 
 
@@ -36,16 +36,16 @@ def mesh() -> Iterator[Mesh]:
         yield Mesh(np.array(jax.devices("cpu")[:4]).reshape(2, 2), ("data", "model"))
 
 
-@pytest.fixture
-def gpu_mesh() -> Mesh:
-    """For level L2."""
+@pytest.fixture(params=[(2, 1), (1, 2)], ids=["batch", "heads"])
+def gpu_mesh(request: pytest.FixtureRequest) -> Mesh:
+    """For level L2: what two GPUs share."""
     try:
         gpus = jax.devices("gpu")
     except RuntimeError:
         gpus = []
     if len(gpus) < 2:
         pytest.skip("needs two GPUs that jax can use")
-    return Mesh(np.array(gpus[:2]).reshape(1, 2), ("data", "model"))
+    return Mesh(np.array(gpus[:2]).reshape(request.param), ("data", "model"))
 
 
 def random(seed: int, *shape: int) -> np.ndarray:
@@ -119,16 +119,24 @@ def test_packed_buffer(mesh: Mesh) -> None:
     check(mesh, {"qkv": random(0, 4, 9, 3, 4, 16)}, {"qkv": P("data", None, None, "model", None)}, {}, case)
 
 
-def test_packed_sequences(mesh: Mesh) -> None:
-    """Rows keep their segments: offsets are relative to a row, so a device needs only its own."""
-    case = Case(QKVLayout.THD_THD_THD, AttnMaskType.PADDING_CAUSAL_MASK)
+PACKED = Case(QKVLayout.THD_THD_THD, AttnMaskType.PADDING_CAUSAL_MASK)
+
+
+def by_offsets() -> SequenceDescriptor:
     lengths = jnp.array([[3, 4], [5, -1], [9, -1], [2, 2]])
     offsets = jnp.array([[0, 4, 9], [0, -1, -1], [0, -1, -1], [1, 5, 9]])
-    descriptor = SequenceDescriptor.from_seqlens_and_offsets(lengths, offsets)
-    check(mesh, tokens() | {"descriptor": descriptor}, ALL | {"descriptor": P("data", None)}, {}, case)
+    return SequenceDescriptor.from_seqlens_and_offsets(lengths, offsets)
+
+
+def by_ids() -> SequenceDescriptor:
     ids = jnp.array([[1, 1, 2, 2, 2, 0, 0, 0, 0], [1] * 9, [1] * 8 + [2], [0] * 9])
-    descriptor = SequenceDescriptor.from_segment_ids_and_pos(ids, jnp.zeros_like(ids))
-    check(mesh, tokens() | {"descriptor": descriptor}, ALL | {"descriptor": P("data", None)}, {}, case)
+    return SequenceDescriptor.from_segment_ids_and_pos(ids, jnp.zeros_like(ids))
+
+
+@pytest.mark.parametrize("descriptor", [by_offsets, by_ids])
+def test_packed_sequences(mesh: Mesh, descriptor: Callable[[], SequenceDescriptor]) -> None:
+    """Rows keep their segments: offsets are relative to a row, so a device needs only its own."""
+    check(mesh, tokens() | {"descriptor": descriptor()}, ALL | {"descriptor": P("data", None)}, {}, PACKED)
 
 
 def test_positions_are_gathered(mesh: Mesh) -> None:
@@ -189,3 +197,29 @@ def test_dropout_draws_differ_between_devices(mesh: Mesh) -> None:
 @pytest.mark.L2
 def test_two_gpus(gpu_mesh: Mesh) -> None:
     check(gpu_mesh, tokens(), ALL, {})
+
+
+@pytest.mark.L2
+@pytest.mark.parametrize("descriptor", [by_offsets, by_ids])
+def test_two_gpus_with_packed_sequences(gpu_mesh: Mesh, descriptor: Callable[[], SequenceDescriptor]) -> None:
+    check(gpu_mesh, tokens() | {"descriptor": descriptor()}, ALL | {"descriptor": P("data", None)}, {}, PACKED)
+
+
+@pytest.mark.L2
+def test_two_gpus_with_one_key_head(gpu_mesh: Mesh) -> None:
+    sums = {"all-reduce": 1} if gpu_mesh.shape["model"] > 1 else {}
+    check(gpu_mesh, tokens(4, 1), {"q": BOTH, "k": P("data"), "v": P("data")}, sums)
+
+
+@pytest.mark.L2
+def test_two_gpus_by_shard_map(gpu_mesh: Mesh) -> None:
+    """Each calls for its own part; a loss over both gives the gradients of the whole."""
+    attend = lambda q, k, v: fused_attn((q, k, v), bias=None, **arguments_of(CAUSAL, None))  # noqa: E731
+    split = jax.shard_map(attend, mesh=gpu_mesh, in_specs=(BOTH,) * 3, out_specs=BOTH)
+    qkv = tuple(tokens().values())
+    placed = [jax.device_put(array, NamedSharding(gpu_mesh, BOTH)) for array in qkv]
+    results = [
+        jax.jit(jax.value_and_grad(lambda *qkv, f=f: (f(*qkv) ** 2).sum(), (0, 1, 2)))(*arrays)
+        for f, arrays in ((split, placed), (attend, qkv))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), *results)

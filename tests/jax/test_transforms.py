@@ -180,6 +180,19 @@ def test_eager_and_compiled_calls_agree() -> None:
     np.testing.assert_array_equal(attend(*tokens()), jax.jit(attend)(*tokens()))
 
 
+def test_runs_behind_its_producer() -> None:
+    """On the stream of what makes its inputs: results do not depend on who waited."""
+
+    @jax.jit
+    def produce(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, 2000, lambda _, x: 2 * jnp.sin(x), x)
+
+    q, k, v = tokens()
+    queued = attend(produce(q), produce(k), produce(v))
+    waited = jax.block_until_ready([produce(array) for array in (q, k, v)])
+    np.testing.assert_array_equal(queued, attend(*waited))
+
+
 def test_scan_over_layers() -> None:
     def layer(x: jax.Array, scale: jax.Array) -> tuple[jax.Array, None]:
         return attend(x * scale, x[:, :, :2], x[:, :, 2:]), None
