@@ -70,7 +70,10 @@ def ids_of(lengths: list[list[int]], starts: list[list[int]], row_tokens: int) -
     return ids
 
 
-@pytest.mark.parametrize(("rows", "segments", "row_tokens"), [(1, 1, 7), (3, 4, 50), (2, 700, 4000), (5000, 3, 20)])
+@pytest.mark.parametrize(
+    ("rows", "segments", "row_tokens"),
+    [(1, 1, 7), (3, 4, 50), (2, 700, 4000), (5000, 3, 20), (1, 30720, 70000), (3, 60000, 130000)],
+)
 @pytest.mark.parametrize("kind", ["lengths", "segment_ids"])
 def test_against_a_loop(kind: str, rows: int, segments: int, row_tokens: int, device: str) -> None:
     lengths, starts = random_rows(rows + segments, rows, segments, row_tokens)

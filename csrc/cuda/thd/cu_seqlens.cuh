@@ -2,10 +2,12 @@
 //
 // SegmentRunsKernel, for segment ids: one block a row finds where each id's run starts and ends, and leaves length and
 // start of segment s where CuSeqlensKernel will put its results: cu_seqlens[s + 1] and cu_seqlens_padded[s].
-// CuSeqlensKernel: one block a side sums the lengths. Each thread reads and writes the same places, so it may work in
-// place. An unused segment starts where the one before it ended, so that starts never decrease.
+// CuSeqlensKernel sums the lengths: every block those of a chunk of segments, after finding for itself what comes
+// before its chunk. Where ids left them in place of the results one block does it all, since it overwrites what it has
+// read. An unused segment starts where those before it ended, so that starts never decrease.
 #pragma once
 
+#include "attn/params.h"
 #include "device/launch.cuh"
 #include "device/math.cuh"
 #include "device/scan.cuh"
@@ -15,7 +17,7 @@ namespace portattn {
 
 struct SegmentRunsKernel {
   using Params = CuSeqlensParams;
-  static constexpr int kThreads = kWarpSize == 1 ? 1 : 256;
+  static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
   static constexpr int kMinBlocks = 1;
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
@@ -50,29 +52,31 @@ struct SegmentRunsKernel {
 };
 
 struct CuSeqlensKernel {
-  using Params = CuSeqlensParams;
+  struct Params {
+    CuSeqlensParams sides;
+    FastDivisor segments_q, segments_kv;
+    int64_t chunk;  // segments of a block
+  };
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
   static constexpr int kMinBlocks = 1;
-  static constexpr int kItems = 8;  // segments of a thread in one step of the walk
-
-  struct Shared {
-    int32_t scan[kThreads / kWarpSize];
-    int32_t ends[kThreads];  // largest end of all segments up to each thread's last
-  };
+  static constexpr int kAhead = 4;  // segments of a thread on their way from memory
+  static constexpr int kSmemBytes = kThreads / kWarpSize * static_cast<int>(sizeof(int32_t));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    const SegmentSide& side = ctx.x == 0 ? params.q : params.kv;
+    const bool is_q = ctx.y == 0;
+    const SegmentSide& side = is_q ? params.sides.q : params.sides.kv;
     if (side.cu_seqlens == nullptr) return;
-    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
-    const int64_t count = side.rows * side.segments;
-    Totals before{0, 0};
-    for (int64_t first = 0; first < count; first += kThreads * kItems) {
-      step(side, count, first + ctx.tid * kItems, ctx.tid, shared, &before);
+    const Segments segments(side, is_q ? params.segments_q : params.segments_kv);
+    int32_t* scratch = reinterpret_cast<int32_t*>(ctx.smem);
+    const int64_t count = side.rows * side.segments, chunk = side.segment_ids != nullptr ? count : params.chunk;
+    const int64_t begin = ctx.x * chunk, end = min_of(begin + chunk, count);
+    Totals before = 0 < begin && begin < end ? totals(segments, begin, scratch, ctx.tid) : Totals{0, 0};
+    for (int64_t first = begin; first < end; first += kThreads) {
+      place(side, segments, first + ctx.tid, end, scratch, ctx.tid, &before);
     }
-    if (ctx.tid != 0) return;
+    if (ctx.x != 0 || ctx.tid != 0) return;
     side.cu_seqlens[0] = 0;
-    if (side.cu_seqlens_padded == nullptr) return;
-    side.cu_seqlens_padded[count] = static_cast<int32_t>(side.rows * side.row_tokens);
+    if (side.cu_seqlens_padded != nullptr) side.cu_seqlens_padded[count] = int32_t(side.rows * side.row_tokens);
   }
 
  private:
@@ -82,52 +86,83 @@ struct CuSeqlensKernel {
     int32_t end;  // the largest
   };
 
-  // Segments first .. first + kItems - 1.
-  static PA_DEVICE void step(const SegmentSide& side, int64_t count, int64_t first, int tid, Shared& shared,
-                             Totals* before) {
-    int32_t length[kItems], start[kItems];
-    Totals mine{0, 0};
-    PA_UNROLL
-    for (int i = 0; i < kItems; ++i) {
-      read(side, count, first + i, &length[i], &start[i]);
-      mine.tokens += length[i];
-      if (length[i] > 0) mine.end = max_of(mine.end, start[i] + length[i]);
+  struct Segment {
+    int32_t start, length;
+
+    PA_DEVICE int32_t end() const { return length > 0 ? start + length : 0; }
+  };
+
+  // Where the segments of a side are described: in lengths and starts, or by segment ids where the results will be.
+  struct Segments {
+    PA_DEVICE Segments(const SegmentSide& side, const FastDivisor& row_divisor)
+        : lengths(side.lengths),
+          starts(side.starts),
+          stride_gap(side.starts_stride - side.segments),
+          row_tokens(static_cast<int32_t>(side.row_tokens)),
+          of_row(row_divisor) {
+      if (side.segment_ids == nullptr) return;
+      lengths = side.cu_seqlens + 1;
+      starts = side.cu_seqlens_padded;
+      stride_gap = 0;
     }
-    const auto sum = [](int32_t a, int32_t b) { return a + b; };
-    const auto larger = [](int32_t a, int32_t b) { return max_of(a, b); };
-    const auto tokens = block_inclusive_scan<kThreads>(mine.tokens, shared.scan, tid, sum);
-    const auto ends = block_inclusive_scan<kThreads>(mine.end, shared.scan, tid, larger);
-    shared.ends[tid] = ends.inclusive;
-    block_sync();  // every thread's end is written; its successor waits for it
-    Totals here{before->tokens + tokens.inclusive - mine.tokens,
-                tid > 0 ? max_of(before->end, shared.ends[tid - 1]) : before->end};
-    block_sync();  // every end is read; the next step may overwrite it
-    *before = Totals{before->tokens + tokens.total, max_of(before->end, ends.total)};
-    PA_UNROLL
-    for (int i = 0; i < kItems; ++i) {
-      if (first + i >= count) continue;
-      if (side.cu_seqlens_padded != nullptr) side.cu_seqlens_padded[first + i] = length[i] > 0 ? start[i] : here.end;
-      if (length[i] > 0) here.end = max_of(here.end, start[i] + length[i]);
-      side.cu_seqlens[first + i + 1] = here.tokens += length[i];
+
+    // As it is described; nothing else waits for it.
+    PA_DEVICE Segment load(int32_t index) const {
+      return Segment{starts == nullptr ? 0 : starts[index + fast_divide(index, of_row) * stride_gap], lengths[index]};
     }
+
+    // In the batch, and cut to its row.
+    PA_DEVICE Segment cut(int32_t index, const Segment& described) const {
+      const int32_t first = clamp(described.start, 0, row_tokens);
+      return Segment{fast_divide(index, of_row) * row_tokens + first, clamp(described.length, 0, row_tokens - first)};
+    }
+
+    const int32_t *lengths, *starts;
+    int64_t stride_gap;  // entries of a row of starts that belong to no segment
+    int32_t row_tokens;
+    const FastDivisor& of_row;
+  };
+
+  static PA_DEVICE BlockScan<int32_t> sums(int32_t value, int32_t* scratch, int tid) {
+    return block_inclusive_scan<kThreads>(value, scratch, tid, [](int32_t a, int32_t b) { return a + b; });
   }
 
-  // Length and start in the batch of one segment, cut to its row; {0, 0} beyond the last.
-  static PA_DEVICE void read(const SegmentSide& side, int64_t count, int64_t index, int32_t* length, int32_t* start) {
-    *length = *start = 0;
-    if (index >= count) return;
-    const int64_t row = index / side.segments, row_tokens = side.row_tokens;
-    int64_t first = 0, tokens;
-    if (side.segment_ids != nullptr) {
-      first = side.cu_seqlens_padded[index];
-      tokens = side.cu_seqlens[index + 1];
-    } else {
-      tokens = side.lengths[index];
-      if (side.starts != nullptr) first = side.starts[row * side.starts_stride + index % side.segments];
+  static PA_DEVICE BlockScan<int32_t> maxima(int32_t value, int32_t* scratch, int tid) {
+    return block_inclusive_scan<kThreads>(value, scratch, tid, [](int32_t a, int32_t b) { return max_of(a, b); });
+  }
+
+  // Of segments [0, count).
+  static PA_DEVICE Totals totals(const Segments& segments, int64_t count, int32_t* scratch, int tid) {
+    Totals mine{0, 0};
+    for (int64_t first = tid; first < count; first += kThreads * kAhead) {
+      const int32_t begin = static_cast<int32_t>(first), last = static_cast<int32_t>(count - 1 - first);
+      Segment described[kAhead];
+      PA_UNROLL
+      for (int i = 0; i < kAhead; ++i) described[i] = segments.load(begin + min_of(i * kThreads, last));
+      PA_UNROLL
+      for (int i = 0; i < kAhead; ++i) {
+        if (i * kThreads > last) described[i].length = 0;
+        const Segment segment = segments.cut(begin + min_of(i * kThreads, last), described[i]);
+        mine.tokens += segment.length;
+        mine.end = max_of(mine.end, segment.end());
+      }
     }
-    first = clamp<int64_t>(first, 0, row_tokens);
-    *length = static_cast<int32_t>(clamp<int64_t>(tokens, 0, row_tokens - first));
-    *start = static_cast<int32_t>(row * row_tokens + first);
+    const int32_t tokens = sums(mine.tokens, scratch, tid).total;
+    return Totals{tokens, maxima(mine.end, scratch, tid).total};
+  }
+
+  // Places segment `index` of each thread. All threads take part; those at `limit` and beyond write nothing.
+  static PA_DEVICE void place(const SegmentSide& side, const Segments& segments, int64_t index, int64_t limit,
+                              int32_t* scratch, int tid, Totals* before) {
+    const int32_t i = static_cast<int32_t>(index);
+    const Segment segment = index < limit ? segments.cut(i, segments.load(i)) : Segment{0, 0};
+    const BlockScan<int32_t> tokens = sums(segment.length, scratch, tid), ends = maxima(segment.end(), scratch, tid);
+    if (index < limit) {
+      const int32_t end = max_of(before->end, ends.inclusive);
+      if (side.cu_seqlens_padded != nullptr) side.cu_seqlens_padded[index] = segment.length > 0 ? segment.start : end;
+      side.cu_seqlens[index + 1] = before->tokens + tokens.inclusive;
+    }
+    *before = Totals{before->tokens + tokens.total, max_of(before->end, ends.total)};
   }
 };
 
