@@ -32,7 +32,6 @@ class Problem:
     lengths: tuple[torch.Tensor, torch.Tensor]
     causal: bool
     packed: bool
-    promise: bool
     build_torch: Callable[[], Implementation]
     judge: Callable[[dict[str, torch.Tensor]], dict[str, Any]]
 
@@ -58,7 +57,7 @@ def _attention_problem(group: Group, case: Case) -> Problem:
     lengths = torch.tensor(case.seqlens, device=group.device)
     slices = expected_slices(case, tokens.q, tokens.k, tokens.v, tokens.do)
     return Problem(
-        case.name, tokens, (lengths, lengths), case.causal, case.packed, False,
+        case.name, tokens, (lengths, lengths), case.causal, case.packed,
         partial(implementations.build, OURS, case, tokens), lambda results: vars(verdict(results, slices)),
     )  # fmt: skip
 
@@ -70,7 +69,7 @@ def _small_problem(group: Group, table: dict[str, Any]) -> Iterator[tuple[str, C
         tokens = small_seq.SmallTokens(case, getattr(torch, group.dtype), group.device)
         lengths = (torch.full_like(tokens.lengths_kv, case.seqlen_q), tokens.lengths_kv)
         return Problem(
-            case.model, tokens, lengths, False, True, True,
+            case.model, tokens, lengths, False, True,
             lambda: Implementation(*small_seq.portattn(case, tokens), tokens), partial(small_seq.verdict, case, tokens),
         )  # fmt: skip
 
@@ -108,9 +107,7 @@ def _build_all(group: Group, problem: Problem) -> tuple[dict[str, Any], dict[str
     from . import jax_calls  # not above: the other routines need no jax
 
     tokens, sides = problem.tokens, map(jax_calls.Side, problem.lengths)
-    batch = jax_calls.Batch(
-        tokens.q, tokens.k, tokens.v, tokens.do, *sides, problem.causal, problem.packed, problem.promise
-    )
+    batch = jax_calls.Batch(tokens.q, tokens.k, tokens.v, tokens.do, *sides, problem.causal, problem.packed)
     usable, skipped = {}, {}
     for name in (OURS, *group.peers):
         try:

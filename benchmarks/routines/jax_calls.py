@@ -43,8 +43,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens q, do [t_q, h, d] and k, v [t_kv, h_kv, d], and how they make sequences. `promise`: whether portattn may
-    know the longest ones."""
+    """Tokens q, do [t_q, h, d] and k, v [t_kv, h_kv, d], and how they make sequences."""
 
     q: torch.Tensor
     k: torch.Tensor
@@ -54,7 +53,6 @@ class Batch:
     side_kv: Side
     causal: bool
     packed: bool
-    promise: bool
 
     @property
     def scale(self) -> float:
@@ -145,7 +143,7 @@ def _portattn(batch: Batch) -> Recipe:
             qkv, None, descriptor, None, AttnBiasType.NO_BIAS, padding, QKVLayout.THD_THD_THD, *kinds, strict=True
         )
 
-    descriptor = SequenceDescriptor.from_seqlens_and_offsets(lengths, starts, **(longest if batch.promise else {}))
+    descriptor = SequenceDescriptor.from_seqlens_and_offsets(lengths, starts, **longest)
     return Recipe(packed, descriptor, padded=False)
 
 

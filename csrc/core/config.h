@@ -79,7 +79,6 @@ struct AttnConfig {
   int64_t bias_rows() const { return bias_seqlen_q == kUnset ? max_seqlen_q : bias_seqlen_q; }
   int64_t bias_cols() const { return bias_seqlen_kv == kUnset ? max_seqlen_kv : bias_seqlen_kv; }
   bool applies_dropout() const { return is_training != 0 && dropout > 0; }
-  bool has_segment_hint() const { return max_segment_seqlen_q > 0 || max_segment_seqlen_kv > 0; }
   // Most tokens of a segment, as far as anything promises: the hint, or else max_seqlen. 0 = unknown (thd).
   int64_t segment_bound_q() const { return max_segment_seqlen_q > 0 ? max_segment_seqlen_q : max_seqlen_q; }
   int64_t segment_bound_kv() const { return max_segment_seqlen_kv > 0 ? max_segment_seqlen_kv : max_seqlen_kv; }

@@ -26,7 +26,7 @@ CASES = [
 
 def batch_of(case: Case, tokens: Tokens) -> Batch:
     side = Side(torch.tensor(case.seqlens))
-    return Batch(tokens.q, tokens.k, tokens.v, tokens.do, side, side, case.causal, case.packed, promise=False)
+    return Batch(tokens.q, tokens.k, tokens.v, tokens.do, side, side, case.causal, case.packed)
 
 
 @pytest.mark.parametrize("name", [OURS, "jax_einsum"])
@@ -42,7 +42,7 @@ def short_segments() -> tuple[SmallCase, SmallTokens, Batch]:
     case = SmallCase("short", 130, 1, 16, 4, 2, 32, share=0.5, shortest_kv=2)
     tokens = SmallTokens(case, torch.float32, "cpu")
     sides = (Side(torch.ones_like(tokens.lengths_kv)), Side(tokens.lengths_kv))
-    return case, tokens, Batch(tokens.q, tokens.k, tokens.v, tokens.do, *sides, False, True, promise=True)
+    return case, tokens, Batch(tokens.q, tokens.k, tokens.v, tokens.do, *sides, False, True)
 
 
 @pytest.mark.parametrize("name", [OURS, "jax_einsum"])

@@ -48,6 +48,7 @@ def golden_cases() -> Iterator[Case]:
         yield {"backend": backend, "dtype": "fp64", "head_dim_qk": 1032}
     yield {"max_segment_seqlen_q": 1}
     yield {"max_segment_seqlen_q": 1, "max_segment_seqlen_kv": 16}
+    yield {"max_segment_seqlen_q": 1024, "max_segment_seqlen_kv": 1024, "strict": 1}
     yield {"strict": 1, "dtype": "fp64"}
     yield {"strict": 1, "max_segment_seqlen_kv": 16}
     yield {"batch_size": 2**30, "max_seqlen_q": 1, "max_seqlen_kv": 1}

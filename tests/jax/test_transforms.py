@@ -71,6 +71,15 @@ def test_packed_call_adds_one_for_cu_seqlens_and_nothing_else() -> None:
     assert not re.search(r"= \S+ (fusion|reduce|reduce-window|while|copy|scatter|gather|sort|concatenate)\(", text)
 
 
+def test_forward_and_backward_share_their_cu_seqlens() -> None:
+    loss = lambda qkv, lengths: attend(*qkv, case=Case(**PACKED), descriptor=lengths).sum()  # noqa: E731
+    assert sorted(custom_calls(jax.grad(loss), tokens(), descriptor())) == [
+        "portattn_cu_seqlens",
+        "portattn_fused_attn_bwd",
+        "portattn_fused_attn_fwd",
+    ]
+
+
 @pytest.mark.parametrize("layout", [QKVLayout.BS3HD, QKVLayout.BSH3D], ids=lambda x: x.name)
 def test_packed_buffers_are_not_split(layout: QKVLayout) -> None:
     case = Case(layout, AttnMaskType.CAUSAL_MASK)

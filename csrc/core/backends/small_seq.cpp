@@ -6,7 +6,11 @@
 namespace portattn {
 namespace {
 
-bool enabled(const AttnConfig& config) { return config.has_segment_hint(); }
+bool is_short(int64_t promise) { return promise > 0 && promise <= kSmallSeqMaxSeqlen; }
+
+bool enabled(const AttnConfig& config) {
+  return is_short(config.max_segment_seqlen_q) || is_short(config.max_segment_seqlen_kv);
+}
 
 void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
   if (head_dim % 8 == 0 && (head_dim <= kSmallSeqMaxHeadDim || head_dim == kSmallSeqWideHeadDim)) return;
@@ -76,7 +80,7 @@ const BackendRow kSmallSeqRow = {NVTE_Backend_Small_Seq,
                                  "small_seq",
                                  "very many segments of a few tokens",
                                  16,
-                                 "max_segment_seqlen_q or max_segment_seqlen_kv is given",
+                                 "max_segment_seqlen_q or max_segment_seqlen_kv is 1 to 32",
                                  enabled,
                                  refuse,
                                  tiling,
