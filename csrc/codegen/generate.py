@@ -74,6 +74,8 @@ FWD_WS = (
     "{min_seqlen}, {min_seqlen_causal}>>"
 )
 
+BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}>>"
+
 
 def generic(header: str, base: str, *, extras: bool) -> Kind:
     """A kernel of the generic pipelines. One with extras serves every call; one without serves calls without bias,
@@ -94,6 +96,7 @@ FORWARD = {
     "fwd": generic("fwd", FWD, extras=True),
 }
 BACKWARD = {
+    "bwd_ws": Kind("bwd_ws", BWD_WS, "takes_fmha_bwd_ws<{kernel}>(params)"),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
     "bwd": generic("bwd", BWD, extras=True),

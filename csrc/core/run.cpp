@@ -83,6 +83,7 @@ TensorView scratch_view(const AttnParams& p, int64_t format, float* data) {
 void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void* workspace, AttnParams* params) {
   params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta));
   params->dq_accum.data = layout.carve<float>(workspace, kDqAccum);
+  params->next_item = layout.carve<int32_t>(workspace, kNextItem);
 }
 
 void log_call(const Launch& launch, const ResolvedConfig& resolved, const AttnConfig& config, NVTEDirection direction) {

@@ -52,7 +52,7 @@ NVTEStatus layout_workspace(const AttnConfig& config, NVTEDirection direction, c
   if (config.kv_is_thd()) {
     capacity_kv = builder.add_plan(kSpansKv, config.batch_size, config.total_tokens_kv, tiling.tile_rows_kv);
   }
-  if (direction == NVTE_FORWARD && tiling.work_counter) builder.add(kNextItem, 1, sizeof(int32_t));
+  if (tiling.work_counter) builder.add(kNextItem, 1, sizeof(int32_t));
   if (direction == NVTE_BACKWARD) {
     const CheckedSize rows = CheckedSize(config.q_is_thd() ? 1 : config.batch_size) * config.rows_q();
     if (tiling.delta) builder.add(kDelta, rows * config.num_heads_q, sizeof(float));

@@ -15,7 +15,7 @@ struct Tiling {
   int32_t tile_rows_q = 0;    // rows of a tile in the plan of thd queries; 0 = spans only
   int32_t tile_rows_kv = 0;   // likewise for thd keys
   bool delta = true;          // the backward is given delta
-  bool work_counter = false;  // the forward may count the items that its blocks have taken
+  bool work_counter = false;  // kernels may count the items that their blocks have taken
   bool dq_accum = false;      // the backward adds dq up in float; needs delta's launch, which zeroes it
 };
 

@@ -36,8 +36,8 @@ Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool
   const auto take_finer = [](int32_t* rows, const FmhaKernel& kernel) {
     if (*rows == 0 || kernel.planned_rows < *rows) *rows = kernel.planned_rows;
   };
+  tiling.work_counter = true;
   if (direction == NVTE_FORWARD) {
-    tiling.work_counter = true;
     for (int32_t i = 0; i < instance.num_forward; ++i) take_finer(&tiling.tile_rows_q, *instance.forward[i]);
     return tiling;
   }

@@ -133,22 +133,40 @@ class Score {
   std::conditional_t<Extras, WithExtras, NoExtras> extras_;
 };
 
-// Sets every element outside its row's key range to -inf. Bounds are taken relative to the lane's first column, so
-// that the comparisons are against constants.
-template <class Tile>
-PA_DEVICE void mask_tile(Tile& s, int lane, const Visibility& v, int32_t row0, int32_t col0) {
+// Sets to -inf what lies outside [range(row slot).lo, .hi) of its row's columns, counted from the lane's first column:
+// the comparisons are then against constants.
+template <class Tile, class Range>
+PA_DEVICE void mask_outside(Tile& s, Range range) {
   using Layout = typename Tile::Layout;
-  const int32_t first = col0 + Layout::col(lane, 0);
   PA_UNROLL
   for (int slot = 0; slot < Tile::kRowSlots; ++slot) {
-    const KeyRange keys = v.keys(row0 + Layout::row(lane, slot));
-    const int32_t lo = keys.lo - first, hi = keys.hi - first;
+    const auto visible = range(slot);
     PA_UNROLL
     for (int c = 0; c < Tile::kColSlots; ++c) {
       const int32_t j = Layout::col(0, c) - Layout::col(0, 0);
-      if (j < lo || j >= hi) s.at(slot, c) = neg_inf<typename Tile::Value>();
+      if (j < visible.lo || j >= visible.hi) s.at(slot, c) = neg_inf<typename Tile::Value>();
     }
   }
+}
+
+// Sets every element outside its row's key range to -inf: rows are queries from row0 on, columns keys from col0 on.
+template <class Tile>
+PA_DEVICE void mask_tile(Tile& s, int lane, const Visibility& v, int32_t row0, int32_t col0) {
+  const int32_t first = col0 + Tile::Layout::col(lane, 0);
+  mask_outside(s, [&](int slot) {
+    const KeyRange keys = v.keys(row0 + Tile::Layout::row(lane, slot));
+    return KeyRange{keys.lo - first, keys.hi - first};
+  });
+}
+
+// The same of a transposed tile: rows are keys from key0 on, columns queries from row0 on.
+template <class Tile>
+PA_DEVICE void mask_transposed_tile(Tile& s, int lane, const Visibility& v, int32_t key0, int32_t row0) {
+  const int32_t first = row0 + Tile::Layout::col(lane, 0);
+  mask_outside(s, [&](int slot) {
+    const QueryRange queries = queries_of(v, key0 + Tile::Layout::row(lane, slot));
+    return QueryRange{queries.lo - first, queries.hi - first};
+  });
 }
 
 }  // namespace portattn

@@ -106,4 +106,13 @@ PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
   return v.first_row([&](KeyRange keys) { return keys.lo >= key; });
 }
 
+// Queries that see a key: an interval as well. Empty for keys at or past seqlen_kv.
+struct QueryRange {
+  int32_t lo, hi;
+};
+PA_DEVICE QueryRange queries_of(const Visibility& v, int32_t key) {
+  if (key >= v.seqlen_kv()) return QueryRange{0, 0};
+  return QueryRange{first_row_reaching(v, key), first_row_past(v, key + 1)};
+}
+
 }  // namespace portattn

@@ -41,19 +41,39 @@ struct WorkOrder {
   }
 };
 
-constexpr int64_t kSectionBytes = int64_t{32} << 20;  // of keys and values: what a 50 MB L2 cache keeps beside the rest
+constexpr int64_t kSectionBytes = int64_t{32} << 20;  // what a 50 MB L2 cache keeps beside the rest
 
-inline WorkOrder make_work_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+constexpr int64_t kSectionTiles = 256;  // at least: with fewer, the last section leaves multiprocessors idle
+
+// Walks tiles of block_rows of `side` with `heads` heads each. A lane's neighbours read `shared_bytes` again and again;
+// `sharing` lanes share them.
+inline WorkOrder make_work_order(const SeqSide& side, int32_t batch, int32_t heads, int32_t block_rows,
+                                 int64_t shared_bytes, int32_t sharing) {
   WorkOrder order;
-  order.lanes = p.q_side.is_thd ? p.num_heads_q : p.num_heads_q * p.batch;
-  const int64_t lane_bytes = p.kv_side.seqlen * (p.head_dim_qk + p.head_dim_v) * elem_bytes;
-  const int64_t group = p.num_heads_q / p.num_heads_kv;
-  order.section =
-      static_cast<int32_t>(clamp<int64_t>(kSectionBytes / max_of<int64_t>(lane_bytes, 1) * group, group, order.lanes));
-  order.blocks = static_cast<int32_t>(ceil_div<int64_t>(p.q_side.seqlen, block_rows));
-  order.backwards = p.window_right >= 0;
-  order.heads = make_fast_divisor(static_cast<uint32_t>(p.num_heads_q));
+  order.lanes = side.is_thd ? heads : heads * batch;
+  order.blocks = static_cast<int32_t>(ceil_div<int64_t>(side.seqlen, block_rows));
+  const int64_t cached = kSectionBytes / max_of<int64_t>(shared_bytes, 1) * sharing;
+  const int64_t balanced = ceil_div<int64_t>(kSectionTiles, max_of(order.blocks, 1));
+  order.section = static_cast<int32_t>(clamp(max_of(cached, balanced), int64_t{sharing}, int64_t{order.lanes}));
+  order.backwards = false;
+  order.heads = make_fast_divisor(static_cast<uint32_t>(heads));
   return order;
+}
+
+// Tiles of queries: the query heads of a group share keys and values.
+inline WorkOrder make_query_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+  const int64_t shared = p.kv_side.seqlen * (p.head_dim_qk + p.head_dim_v) * elem_bytes;
+  WorkOrder order =
+      make_work_order(p.q_side, p.batch, p.num_heads_q, block_rows, shared, p.num_heads_q / p.num_heads_kv);
+  order.backwards = p.window_right >= 0;
+  return order;
+}
+
+// Tiles of keys, each with the query heads of its group: q, do and dq in float are read by all tiles of a kv head.
+inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+  const int64_t row = (p.head_dim_qk + p.head_dim_v) * elem_bytes + p.head_dim_qk * int64_t{sizeof(float)};
+  const int64_t shared = p.q_side.seqlen * row * (p.num_heads_q / p.num_heads_kv);
+  return make_work_order(p.kv_side, p.batch, p.num_heads_kv, block_rows, shared, 1);
 }
 
 }  // namespace portattn

@@ -156,7 +156,7 @@ int launch_fmha_fwd_ws(const AttnParams& p, void* stream) {
   using T = typename Problem::Element;
   const int64_t items = num_tile_blocks(p.q_side, p.batch, Problem::kBlockQ) * p.num_heads_q;
   if (items == 0) return 0;
-  typename Kernel::Params params{p, {}, {}, {}, make_work_order(p, Problem::kBlockQ, sizeof(T))};
+  typename Kernel::Params params{p, {}, {}, {}, make_query_order(p, Problem::kBlockQ, sizeof(T))};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);

@@ -13,6 +13,10 @@ constexpr bool kIsSm90a = true;
 constexpr bool kIsSm90a = false;
 #endif
 
+// A value that all lanes of the warp share, told to the compiler: what derives from it goes to uniform registers, where
+// wgmma wants its descriptors.
+PA_DEVICE int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
+
 PA_DEVICE uint32_t smem_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 // A barrier in shared memory that counts arrivals and the bytes of asynchronous copies. Phases alternate in parity.
@@ -73,6 +77,7 @@ struct RingSlot {
   PA_DEVICE int index() const { return static_cast<int>(count % Stages); }
   PA_DEVICE int parity() const { return static_cast<int>(count / Stages % 2); }
   PA_DEVICE void advance() { ++count; }
+  PA_DEVICE RingSlot previous() const { return RingSlot{count - 1}; }
 };
 
 }  // namespace portattn::sm90

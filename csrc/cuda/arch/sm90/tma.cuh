@@ -26,6 +26,18 @@ PA_DEVICE void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, in
       : "memory");
 }
 
+// Adds `bytes` of floats, a multiple of 16, from shared to global memory, without order. One thread calls it; its
+// earlier adds, and those of others that it has synchronised with after their fence_async_proxy(), are what it sends.
+PA_DEVICE void add_bulk(float* global, const void* smem, int bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(global),
+               "r"(smem_address(smem)), "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// This thread's bulk adds have read their shared memory; or have come to their end.
+PA_DEVICE void wait_bulk_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+PA_DEVICE void wait_bulk() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 PA_DEVICE void prefetch_map(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 
 }  // namespace portattn::sm90

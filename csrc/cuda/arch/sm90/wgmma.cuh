@@ -20,6 +20,9 @@ PA_DEVICE uint64_t descriptor_transposed(uint32_t address, int slab_bytes) {
          ((address & 0x3ffff) >> 4);
 }
 
+// The descriptor of what lies `bytes` further on.
+PA_DEVICE uint64_t advance(uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
+
 // Registers that products read or write are ordered before the products that follow.
 PA_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 PA_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -32,7 +35,15 @@ PA_DEVICE void wgmma_wait() {
 template <int Size>
 PA_DEVICE void pin(float (&accumulators)[Size]) {
   PA_UNROLL
-  for (float& x : accumulators) asm volatile("" : "+f"(x)::"memory");
+  for (int i = 0; i < Size; ++i) asm volatile("" : "+f"(accumulators[i])::"memory");
+}
+
+// Four 8 x 8 matrices of 16-bit elements to shared memory: lane l gives the address of row l % 8 of matrix l / 8. A
+// fragment of A (arch/sm80/layout.cuh) goes to rows l % 16, columns 8 (l / 16).
+PA_DEVICE void store_matrices(uint32_t address, const uint32_t (&x)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x[0]), "r"(x[1]),
+               "r"(x[2]), "r"(x[3])
+               : "memory");
 }
 
 // clang-format off
@@ -57,15 +68,16 @@ PA_DEVICE void pin(float (&accumulators)[Size]) {
 // clang-format on
 
 // The two instructions of one N and type: A in shared memory, or in registers. n0 to n6 number the operands after D's.
+// An operand is transposed if its descriptor is a descriptor_transposed().
 #define PA_WGMMA(N, TYPE, NAME, REGISTERS, OUTPUTS, n0, n1, n2, n3, n4, n5, n6)                                       \
-  template <int TransB>                                                                                               \
+  template <int TransB, int TransA = 0>                                                                               \
   PA_DEVICE void wgmma(float(&d)[N / 2], uint64_t a, uint64_t b, int accumulate, TYPE) {                              \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #n2                                                             \
                  ", 0;\n"                                                                                             \
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" REGISTERS "}, %" #n0 ", %" #n1  \
-                 ", p, 1, 1, 0, %" #n3 ";\n}\n"                                                                       \
+                 ", p, 1, 1, %" #n4 ", %" #n3 ";\n}\n"                                                                \
                  : OUTPUTS                                                                                            \
-                 : "l"(a), "l"(b), "r"(accumulate), "n"(TransB));                                                     \
+                 : "l"(a), "l"(b), "r"(accumulate), "n"(TransB), "n"(TransA));                                        \
   }                                                                                                                   \
   template <int TransB>                                                                                               \
   PA_DEVICE void wgmma(float(&d)[N / 2], const uint32_t(&a)[4], uint64_t b, int accumulate, TYPE) {                   \
@@ -93,6 +105,10 @@ PA_WGMMA(96, half, "f16", PA_WGMMA_REGS96, PA_WGMMA_OUTS96, 48, 49, 50, 51, 52, 
 #define PA_WGMMA_OUTS128 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7)
 PA_WGMMA(128, bf16, "bf16", PA_WGMMA_REGS128, PA_WGMMA_OUTS128, 64, 65, 66, 67, 68, 69, 70)
 PA_WGMMA(128, half, "f16", PA_WGMMA_REGS128, PA_WGMMA_OUTS128, 64, 65, 66, 67, 68, 69, 70)
+#define PA_WGMMA_REGS144 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8
+#define PA_WGMMA_OUTS144 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8)
+PA_WGMMA(144, bf16, "bf16", PA_WGMMA_REGS144, PA_WGMMA_OUTS144, 72, 73, 74, 75, 76, 77, 78)
+PA_WGMMA(144, half, "f16", PA_WGMMA_REGS144, PA_WGMMA_OUTS144, 72, 73, 74, 75, 76, 77, 78)
 #define PA_WGMMA_REGS192 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3 ", " PA_WGMMA_R4 ", " PA_WGMMA_R5 ", " PA_WGMMA_R6 ", " PA_WGMMA_R7 ", " PA_WGMMA_R8 ", " PA_WGMMA_R9 ", " PA_WGMMA_R10 ", " PA_WGMMA_R11
 #define PA_WGMMA_OUTS192 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3), PA_WGMMA_D(4), PA_WGMMA_D(5), PA_WGMMA_D(6), PA_WGMMA_D(7), PA_WGMMA_D(8), PA_WGMMA_D(9), PA_WGMMA_D(10), PA_WGMMA_D(11)
 PA_WGMMA(192, bf16, "bf16", PA_WGMMA_REGS192, PA_WGMMA_OUTS192, 96, 97, 98, 99, 100, 101, 102)

@@ -1,0 +1,110 @@
+// Fused backward kernel for sm_90 (pipeline/sm90_bwd_ws.cuh): resident blocks walk over (key tile, kv head), and add dq
+// into a float buffer.
+//   q [t_q, h, d_qk], k, dk [t_kv, h_kv, d_qk], v, dv [t_kv, h_kv, d_v], do [t_q, h, d_v], lse, delta [t_q, h]
+#pragma once
+
+#include "arch/sm90/store_rows.cuh"
+#include "arch/sm90/tensor_map.h"
+#include "device/resident.cuh"
+#include "fmha/pipeline/sm90_bwd_ws.cuh"
+
+namespace portattn {
+
+template <class ProblemType>
+struct FmhaBwdWs {
+  using Problem = ProblemType;
+  using Params = sm90::BwdWsParams;
+  using T = typename Problem::Element;
+  using Shared = sm90::BwdWsShared<Problem>;
+  static constexpr int kThreads = Problem::kThreads;
+  static constexpr int kMinBlocks = 1;
+  static constexpr int32_t kPlannedRows = Problem::kBlockKv;
+  static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
+
+  PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    if constexpr (sm90::kIsSm90a) run(params, ctx);  // elsewhere an empty kernel, which nobody chooses
+  }
+
+ private:
+  static PA_DEVICE void run(const Params& params, const BlockCtx& ctx) {
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
+    if (ctx.tid == 0) shared.init();
+    block_sync();  // the barriers are there
+    if (ctx.tid < 128) {
+      sm90::give_registers<Problem::kProducerRegisters>();
+      produce(params, shared, ctx);
+    } else {
+      sm90::take_registers<Problem::kConsumerRegisters>();
+      consume(params.attn, shared, ctx, ctx.tid - 128);
+    }
+  }
+
+  static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
+    const int warp = ctx.tid / 32, lane = ctx.tid % 32;
+    if (ctx.tid == 0) sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
+    if (warp == 1 || warp == 2) sm90::BwdWsRowLoader<Problem>(params.attn, shared, warp == 1, lane).run();
+    if (warp == 3) sm90::BwdWsDqAdder<Problem>(params.attn, ctx.smem, shared, lane).run();
+  }
+
+  static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx, int tid) {
+    const int32_t group = p.num_heads_q / p.num_heads_kv;
+    sm90::BwdWsConsumer<Problem> consumer(p, ctx.smem, shared, tid);
+    sm90::RingSlot<sm90::kBwdTileSlots> slot;
+    for (;; slot.advance()) {
+      shared.kv_full.wait(slot.count % 2);
+      const sm90::BwdWsTile& tile = shared.tile(slot.index());
+      if (!tile.exists) break;
+      typename Problem::DkTile dk;
+      typename Problem::DvTile dv;
+      dk.fill(0.f);
+      dv.fill(0.f);
+      if (tile.steps(group) > 0) consumer.run(tile, dk, dv);
+      consumer.release(shared.kv_empty);
+      store(p, tile, dk, dv, tid);
+    }
+  }
+
+  static PA_DEVICE void store(const AttnParams& p, const sm90::BwdWsTile& tile, const typename Problem::DkTile& dk,
+                              const typename Problem::DvTile& dv, int tid) {
+    const int lane = tid % 32, first = tid / 32 * 16;
+    const int32_t seq = tile.item.tile.seq, row = tile.rows.first + first;
+    const int valid = tile.rows.valid - first, total = tile.rows.total - first;
+    sm90::store_rows(row_pointer<T>(p.dk, seq, tile.kv_rows, row, tile.item.head), p.dk.token_stride, dk, p.attn_scale,
+                     valid, total, p.head_dim_qk, lane);
+    sm90::store_rows(row_pointer<T>(p.dv, seq, tile.kv_rows, row, tile.item.head), p.dv.token_stride, dv, 1.f, valid,
+                     total, p.head_dim_v, lane);
+  }
+};
+
+// Blocks count past the last item, each once: half of 32 bits leaves them room.
+constexpr int64_t kMostKeyItems = INT32_MAX / 2;
+
+template <class Kernel>
+int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
+  return num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows) * p.num_heads_kv;
+}
+
+template <class Kernel>
+bool takes_fmha_bwd_ws(const AttnParams& p) {
+  return !has_extras(p) && !p.deterministic && num_items_fmha_bwd_ws<Kernel>(p) <= kMostKeyItems;
+}
+
+template <class Kernel>
+int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
+  using Problem = typename Kernel::Problem;
+  using T = typename Problem::Element;
+  const int64_t items = num_items_fmha_bwd_ws<Kernel>(p);
+  if (items == 0) return 0;
+  typename Kernel::Params params{p, {}, {}, {}, {}, make_key_order(p, Problem::kBlockKv, sizeof(T))};
+  sm90::TensorMapEncoder encode(DTypeOf<T>::value);
+  encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
+  encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);
+  encode(&params.v, p.v, p.kv_side, p.batch, p.head_dim_v, p.num_heads_kv, Problem::kBlockKv);
+  encode(&params.d_o, p.d_o, p.q_side, p.batch, p.head_dim_v, p.num_heads_q, Problem::kBlockQ);
+  if (encode.error() != 0) return encode.error();
+  const int error = zero_async(p.next_item, sizeof(int32_t), stream);
+  if (error != 0) return error;
+  return launch<Kernel>(params, Grid{min_of<int64_t>(items, num_multiprocessors()), 1}, Kernel::kSmemBytes, stream);
+}
+
+}  // namespace portattn
