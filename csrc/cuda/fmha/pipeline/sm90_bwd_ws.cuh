@@ -34,8 +34,6 @@ struct BwdWsProblem {
 
   // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
   static constexpr bool kSplitsRows = BlockQ == 128;
-  // Is dv's product started before ds is computed? Its operand takes registers beside s and dp.
-  static constexpr bool kEarlyDv = false;
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
   using DkTile = AccTile<float, 16, HeadDimQk>;
@@ -403,39 +401,23 @@ class BwdWsConsumer {
     pin(s.data);
     if (!full) mask(tile, m, s);
     make_probabilities(s);
-    if constexpr (Problem::kEarlyDv) {
-      pack(s, p);
-      add_product(dv, p, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
-    }
-    wgmma_wait<Problem::kEarlyDv ? 1 : 0>();
+    wgmma_wait<0>();
     pin(dp.data);
     make_score_gradients(s, dp);
-    if constexpr (!Problem::kEarlyDv) {
-      pack(s, p);
-      add_product(dv, p, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
-    }
+    pack(s, p);
+    add_product(dv, p, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
     pack(dp, ds);
     write_ds(ds);
+    DqTile dq;
+    if constexpr (!First) start_dq(dq);
     add_product(dk, ds, Problem::kOffsetQ + at_.index() * Problem::kBytesQ);
     hand_ds_over();
-    if constexpr (First) {
-      wgmma_wait<0>();
-      done_with_queries(dk, dv);
-    } else {
-      DqTile dq;
-      start_dq(dq);
-      wgmma_wait<1>();
-      done_with_queries(dk, dv);
-      wgmma_wait<0>();
-      stage_dq(dq);
-    }
-    at_.advance();
-  }
-
-  PA_DEVICE void done_with_queries(DkTile& dk, DvTile& dv) const {
+    wgmma_wait<0>();
     pin(dk.data);
     pin(dv.data);
     release(shared_.empty[at_.index()]);
+    if constexpr (!First) stage_dq(dq);
+    at_.advance();
   }
 
   PA_DEVICE int warp() const { return tid_ / 32; }
