@@ -152,3 +152,11 @@ def test_too_many_tokens() -> None:
     lengths = torch.ones(2, 1, dtype=torch.int32)
     with pytest.raises(NVTEError, match="fewer than 2\\^31"):
         make_cu_seqlens(Segments.of(2**30, lengths=lengths, **outputs(2, 1, "cpu")))
+
+
+def test_too_many_starts() -> None:
+    lengths, starts = (torch.ones(2, n, dtype=torch.int32) for n in (1, 2))
+    segments = Segments.of(8, lengths=lengths, starts=starts, **outputs(2, 1, "cpu"))
+    segments.starts.contents.shape[1] = segments.starts.contents.strides[0] = 2**30
+    with pytest.raises(NVTEError, match=r"q.starts has 1073741824 entries a row; .* up to 1073741823"):
+        make_cu_seqlens(segments)

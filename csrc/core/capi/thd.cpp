@@ -40,9 +40,11 @@ class SideReader {
     }
     PA_RETURN_IF_ERROR(matrix(segments_.starts, "starts", side->rows, -1, &side->starts));
     side->starts_stride = segments_.starts->shape[1];
-    if (side->starts_stride >= side->segments) return NVTE_SUCCESS;
-    return fail(NVTE_INVALID_ARGUMENT, "%s.starts has %lld entries a row; allowed: %d or more, one for each segment",
-                side_, static_cast<long long>(side->starts_stride), side->segments);
+    const int64_t most = INT32_MAX / (side->rows > 0 ? side->rows : 1);
+    if (side->starts_stride >= side->segments && side->starts_stride <= most) return NVTE_SUCCESS;
+    return fail(NVTE_INVALID_ARGUMENT,
+                "%s.starts has %lld entries a row; allowed: %d or more, one for each segment, and up to %lld", side_,
+                static_cast<long long>(side->starts_stride), side->segments, static_cast<long long>(most));
   }
 
   // The number of segments is what the outputs have room for.

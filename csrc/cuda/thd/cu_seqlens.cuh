@@ -97,7 +97,7 @@ struct CuSeqlensKernel {
     PA_DEVICE Segments(const SegmentSide& side, const FastDivisor& row_divisor)
         : lengths(side.lengths),
           starts(side.starts),
-          stride_gap(side.starts_stride - side.segments),
+          stride_gap(static_cast<int32_t>(side.starts_stride - side.segments)),
           row_tokens(static_cast<int32_t>(side.row_tokens)),
           of_row(row_divisor) {
       if (side.segment_ids == nullptr) return;
@@ -118,9 +118,9 @@ struct CuSeqlensKernel {
     }
 
     const int32_t *lengths, *starts;
-    int64_t stride_gap;  // entries of a row of starts that belong to no segment
+    int32_t stride_gap;  // entries of a row of starts that belong to no segment
     int32_t row_tokens;
-    const FastDivisor& of_row;
+    FastDivisor of_row;
   };
 
   static PA_DEVICE BlockScan<int32_t> sums(int32_t value, int32_t* scratch, int tid) {
@@ -138,11 +138,12 @@ struct CuSeqlensKernel {
       const int32_t begin = static_cast<int32_t>(first), last = static_cast<int32_t>(count - 1 - first);
       Segment described[kAhead];
       PA_UNROLL
-      for (int i = 0; i < kAhead; ++i) described[i] = segments.load(begin + min_of(i * kThreads, last));
+      for (int i = 0; i < kAhead; ++i) {
+        described[i] = i * kThreads <= last ? segments.load(begin + i * kThreads) : Segment{0, 0};
+      }
       PA_UNROLL
       for (int i = 0; i < kAhead; ++i) {
-        if (i * kThreads > last) described[i].length = 0;
-        const Segment segment = segments.cut(begin + min_of(i * kThreads, last), described[i]);
+        const Segment segment = segments.cut(begin + i * kThreads, described[i]);
         mine.tokens += segment.length;
         mine.end = max_of(mine.end, segment.end());
       }

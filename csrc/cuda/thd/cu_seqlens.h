@@ -8,7 +8,7 @@ namespace portattn {
 // One side; cu_seqlens == nullptr means there is nothing to do for it.
 struct SegmentSide {
   const int32_t* lengths = nullptr;      // [rows, segments], or null with segment_ids
-  const int32_t* starts = nullptr;       // [rows, starts_stride] or null
+  const int32_t* starts = nullptr;       // [rows, starts_stride], fewer than 2^31, or null
   const int32_t* segment_ids = nullptr;  // [rows, row_tokens] or null
   int64_t rows = 0;
   int64_t row_tokens = 0;  // rows * row_tokens < 2^31
