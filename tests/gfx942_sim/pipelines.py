@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import code_object
 import gfx942_sim
 import hip_tools
+import hipify
 from gfx942_sim.cycle_model import Prediction, predict, traced
 
 SOURCES = Path(__file__).resolve().parent / "sources"
@@ -107,20 +109,32 @@ class Problem:
         return float(abs(self.result(name) - expected).max() / abs(expected).max())
 
 
+def compile_kernels(source: str, folder: Path, *flags: str, arch: str = "gfx942") -> code_object.CodeObject:
+    """sources/<source> with the HIP mirror of the kernels, which goes to `folder`."""
+    toolchain, csrc, mirror = hip_tools.toolchain(), hip_tools.ROOT / "csrc", folder / "mirror"
+    try:
+        hipify.find_hipify()
+    except hipify.HipifyError as reason:
+        pytest.skip(str(reason))
+    command = [sys.executable, hip_tools.ROOT / "cmake" / "hipify.py", "--source", csrc / "cuda"]
+    hip_tools.run([*command, "--overlay", csrc / "hip", "--out", mirror])
+    compile_ = [toolchain.compiler, *toolchain.flags, f"--offload-arch={arch}", "-O3", "-std=c++17"]
+    compile_ += ["-DPORTATTN_TARGET_HIP", f"-I{mirror}", f"-I{csrc}", "--no-offload-compress"]
+    target = folder / f"{source}.o"
+    hip_tools.run([*compile_, *flags, "-c", SOURCES / source, "-o", target])
+    (code,) = code_object.code_objects(target)
+    return code
+
+
 class Pipelines:
     """Compiled into `folder`."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
-        toolchain, csrc, mirror = hip_tools.toolchain(), hip_tools.ROOT / "csrc", folder / "mirror"
-        hipify = [sys.executable, hip_tools.ROOT / "cmake" / "hipify.py", "--source", csrc / "cuda"]
-        hip_tools.run([*hipify, "--overlay", csrc / "hip", "--out", mirror])
-        compile_ = [toolchain.compiler, *toolchain.flags, "--offload-arch=gfx942", "-O3", "-std=c++17"]
-        compile_ += ["-DPORTATTN_TARGET_HIP", f"-I{mirror}", f"-I{csrc}", "--no-offload-compress"]
-        hip_tools.run([*compile_, *flags, "-c", SOURCES / "pipelines.hip", "-o", folder / "pipelines.o"])
-        (self.code,) = code_object.code_objects(folder / "pipelines.o")
+    def __init__(self, folder: Path, *flags: str, arch: str = "gfx942") -> None:
+        self.code = compile_kernels("pipelines.hip", folder, *flags, arch=arch)
         self.kernels = gfx942_sim.load(self.code.elf)
         library = folder / "attn_params.so"
-        compile_ = [toolchain.compiler, "-shared", "-fPIC", "-std=c++17", f"-I{csrc / 'cuda'}"]
+        csrc = hip_tools.ROOT / "csrc"
+        compile_ = [hip_tools.toolchain().compiler, "-shared", "-fPIC", "-std=c++17", f"-I{csrc / 'cuda'}"]
         hip_tools.run([*compile_, SOURCES / "attn_params.cpp", "-o", library])
         self.library = ctypes.CDLL(str(library))
 

@@ -170,6 +170,25 @@ def test_row_swaps_of_gfx950(compiled):
     same(out[3], np.stack([first[1], second[1], first[3], second[3]]).ravel(), "16: second keeps its odd rows")
 
 
+def test_transposing_read_of_gfx950(compiled):
+    """Four tiles of 4 rows by 16 columns, rows anywhere: lane 16 t + c gets column c of tile t."""
+    rng = np.random.default_rng(5)
+    numbers = rng.permutation(1024).astype(np.int16)
+    rows = rng.permutation(1024 // 16)[:16].reshape(4, 4) * 16  # of each tile, where they begin
+    places = (rows[:, :, None] + np.arange(0, 16, 4)).reshape(64).astype(np.int32)
+    out = np.zeros((64, 4), np.int16)
+    compiled("matrix", "O3", "gfx950")["read_transposed"]((1,), (64,), numbers, places, out)
+    tiles = numbers[rows[:, :, None] + np.arange(16)]  # [tile, row, column]
+    same(out, tiles.transpose(0, 2, 1).reshape(64, 4))
+
+
+def test_three_bit_operands_of_gfx950(compiled):
+    a, b, c = given = np.random.default_rng(6).integers(0, 1 << 32, (3, 64), dtype=np.uint32)
+    out = np.zeros((2, 64), np.uint32)
+    compiled("matrix", "O3", "gfx950")["three_bit_operands"]((1,), (64,), given, out)
+    same(out, np.stack([(a & ~b) | (~a & b & c), a ^ (b | ~c)]))
+
+
 def test_bfloat16_conversion_of_gfx950(compiled):
     given = (np.random.default_rng(4).standard_normal(128) * 10).astype(np.float32)
     out = np.zeros(128, np.uint16)

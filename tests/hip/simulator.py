@@ -14,6 +14,7 @@ from portattn.common.library import JAX_LIBRARY, TORCH_LIBRARY, LibraryError, li
 
 TOOL = hip_tools.ROOT / "tools" / "gfx942_sim"
 BUILD = hip_tools.ROOT / "build" / "gfx942_sim"
+ARCH = os.environ.get("GFX942_SIM_ARCH", "gfx942")  # as the simulator reads it
 
 
 @functools.cache
@@ -35,9 +36,9 @@ def runtime() -> ctypes.CDLL:
 
 @functools.cache
 def package() -> Path:
-    """A folder with portattn's libraries for gfx942, the frontends' where they are built, and the simulating runtime
-    beside them."""
-    folder = hip_tools.build("gfx942", "portattn", "portattn_hip") / "lib"
+    """A folder with portattn's libraries for the simulated GPU, the frontends' where they are built, and the simulating
+    runtime beside them."""
+    folder = hip_tools.build(ARCH, "portattn", "portattn_hip") / "lib"
     runtime = folder / library().name
     runtime.unlink(missing_ok=True)
     runtime.hardlink_to(library())  # one file under two names is loaded once

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent / "cpp"
 
 
-def compile_and_run(name: str, folder: Path) -> str:
+def compile_and_run(name: str, folder: Path, *defines: str) -> str:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
     program = folder / name
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DPORTATTN_TARGET_HOST"]
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DPORTATTN_TARGET_HOST", *defines]
     includes = [f"-I{ROOT / 'csrc' / folder}" for folder in ("cuda", "hip")]
     subprocess.run([compiler, *flags, *includes, SOURCES / f"{name}.cpp", "-o", program], check=True)
     result = subprocess.run([program], capture_output=True, text=True)
@@ -32,8 +32,9 @@ def test_lane_maps_and_shared_layouts(tmp_path: Path) -> None:
     compile_and_run("lane_maps_test", tmp_path)
 
 
-def test_lane_maps_and_shared_layouts_of_gfx942(tmp_path: Path) -> None:
-    compile_and_run("lane_maps_gfx942_test", tmp_path)
+@pytest.mark.parametrize("defines", [(), ("-D__gfx950__",)], ids=["gfx942", "gfx950"])
+def test_lane_maps_and_shared_layouts_of_amd(defines: tuple[str, ...], tmp_path: Path) -> None:
+    compile_and_run("lane_maps_gfx942_test", tmp_path, *defines)
 
 
 def test_scalar_maths(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ struct FwdProblem {
 
   static constexpr int kWarpRows = BlockQ / Warps;
   using ScoreTile = AccTile<Acc, kWarpRows, BlockKv>;
-  using OutTile = AccTile<Acc, kWarpRows, HeadDimV>;
+  using OutTile = ResultTile<Acc, kWarpRows, HeadDimV>;
 
   using SmemQ = SmemTile<T, BlockQ, HeadDimQk>;
   using SmemK = SmemTile<T, BlockKv, HeadDimQk>;
@@ -64,9 +64,9 @@ struct BwdProblem {
   using DvTiling = WarpTiling<BlockKv, HeadDimV, WarpsDkv::kM, WarpsDkv::kN>;
   using DqTiling = WarpTiling<BlockQ, HeadDimQk, WarpsDq::kM, WarpsDq::kN>;
   using ScoreTile = AccTile<Acc, ScoreTiling::kM, ScoreTiling::kN>;
-  using DkTile = AccTile<Acc, DkTiling::kM, DkTiling::kN>;
-  using DvTile = AccTile<Acc, DvTiling::kM, DvTiling::kN>;
-  using DqTile = AccTile<Acc, DqTiling::kM, DqTiling::kN>;
+  using DkTile = ResultTile<Acc, DkTiling::kM, DkTiling::kN>;
+  using DvTile = ResultTile<Acc, DvTiling::kM, DvTiling::kN>;
+  using DqTile = ResultTile<Acc, DqTiling::kM, DqTiling::kN>;
 
   using SmemQ = SmemTile<T, BlockQ, HeadDimQk>;
   using SmemDo = SmemTile<T, BlockQ, HeadDimV>;
@@ -98,7 +98,7 @@ struct DqProblem {
 
   static constexpr int kWarpRows = BlockQ / Warps;
   using ScoreTile = AccTile<Acc, kWarpRows, BlockKv>;
-  using DqAcc = AccTile<Acc, kWarpRows, HeadDimQk>;
+  using DqAcc = ResultTile<Acc, kWarpRows, HeadDimQk>;
 
   using SmemQ = SmemTile<T, BlockQ, HeadDimQk>;  // also stages dq
   using SmemDo = SmemTile<T, BlockQ, HeadDimV>;

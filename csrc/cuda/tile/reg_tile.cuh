@@ -13,9 +13,9 @@
 
 namespace portattn {
 
-template <class Acc, int M, int N>
+template <class Acc, int M, int N, class LaneMap = Arch::AccLayout<M, N>>
 struct AccTile {
-  using Layout = Arch::AccLayout<M, N>;
+  using Layout = LaneMap;
   using Value = Acc;
   static constexpr int kM = M;
   static constexpr int kN = N;
@@ -32,6 +32,11 @@ struct AccTile {
     for (int i = 0; i < kRowSlots * kColSlots; ++i) data[i] = value;
   }
 };
+
+// A tile of results, o or a gradient: what products other than mma_nt make. It has the rows of a tile of scores; its
+// columns may be dealt to lanes in another order, which an arch reads with less work.
+template <class Acc, int M, int N>
+using ResultTile = AccTile<Acc, M, N, Arch::ResultLayout<M, N>>;
 
 // One value for each row that this lane holds.
 template <class Tile>

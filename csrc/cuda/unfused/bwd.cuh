@@ -22,7 +22,7 @@ struct UnfusedBwdShape {
   using Grad = ScoreGrad<T, kWarpsM, kWarpsN>;
   using ScoreTile = typename Grad::Tile;
   using OutTiling = WarpTiling<kProductRows, kChunk, kWarpsM, kWarpsN>;
-  using OutTile = AccTile<Acc, OutTiling::kM, OutTiling::kN>;
+  using OutTile = ResultTile<Acc, OutTiling::kM, OutTiling::kN>;
   using SmemScore = SmemTile<T, kProductRows, kProductRows>;
   using SmemRows = SmemTile<T, kProductRows, kChunk>;
 };

@@ -26,7 +26,7 @@ struct UnfusedFwd {
 
   static constexpr int kWarpRows = kUnfusedBlockQ / kWarps;
   using ScoreTile = AccTile<Acc, kWarpRows, kUnfusedBlockKv>;
-  using OutTile = AccTile<Acc, kWarpRows, kChunk>;
+  using OutTile = ResultTile<Acc, kWarpRows, kChunk>;
   using Softmax = OnlineSoftmax<ScoreTile>;
   using Product = BlockProduct<T, kThreads>;
   using SmemP = SmemTile<T, kUnfusedBlockQ, kUnfusedBlockKv>;

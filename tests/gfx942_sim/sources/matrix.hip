@@ -70,6 +70,22 @@ extern "C" __global__ __launch_bounds__(64) void swap_rows(const unsigned* in, u
   out[192 + lane] = by16[1];
 }
 
+// Lane t names the four numbers from places[t] on.
+extern "C" __global__ __launch_bounds__(64) void read_transposed(const short* in, const int* places, short4_t* out) {
+  __shared__ short tile[1024];
+  for (int i = threadIdx.x; i < 1024; i += 64) tile[i] = in[i];
+  __syncthreads();
+  typedef short4_t __attribute__((address_space(3))) InLds;
+  out[threadIdx.x] = __builtin_amdgcn_ds_read_tr16_b64_v4i16((InLds*)(tile + places[threadIdx.x]));
+}
+
+// v_bitop3_b32: neither order of the operands nor sense of the bits can be exchanged in these.
+extern "C" __global__ __launch_bounds__(64) void three_bit_operands(const unsigned* in, unsigned* out) {
+  const unsigned a = in[threadIdx.x], b = in[64 + threadIdx.x], c = in[128 + threadIdx.x];
+  out[threadIdx.x] = (a & ~b) | (~a & b & c);
+  out[64 + threadIdx.x] = a ^ (b | ~c);
+}
+
 // v_cvt_pk_bf16_f32
 extern "C" __global__ __launch_bounds__(64) void to_bfloats(const float* in, __bf16* out) {
   typedef __bf16 bfloat2_t __attribute__((ext_vector_type(2)));

@@ -1,7 +1,7 @@
-// Proves the lane maps of MFMA (gfx942, gfx950) on the CPU: every map is a bijection, a matrix instruction simulated on
-// the fragments gives A . B, p in its accumulators is an operand as it stands, lanes share Philox calls as the dropout
-// expects, and shared tiles are bijections that are read without bank conflicts. Prints what is wrong, exits with its
-// count.
+// Proves the lane maps of MFMA on the CPU, those of gfx942 or, compiled with __gfx950__, of gfx950: every map is a
+// bijection, a matrix instruction simulated on the fragments gives A . B, p in its accumulators is an operand as it
+// stands, lanes share Philox calls as the dropout expects, and shared tiles are bijections that are read without bank
+// conflicts. Prints what is wrong, exits with its count.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -41,9 +41,8 @@ int left(int row, int k) { return 1 + row * 17 + k * 3; }
 int right(int k, int col) { return 2 + k * 5 + col * 7; }
 
 // A tile's product as arch/gfx942/mma.cuh computes it; k_of(lane, step, e) is the k of an operand's element.
-template <int M, int N, int Depth, int Elements, class KOf>
+template <int M, int N, class Acc, int Depth, int Elements, class KOf>
 void prove_product(const char* name, KOf k_of) {
-  using Acc = AccLayout<M, N>;
   std::vector<Registers> acc(M / kBlock * (N / kBlock), Registers{});
   for (int step = 0; step < Depth / (4 * Elements); ++step) {
     for (int m = 0; m < M / kBlock; ++m) {
@@ -52,8 +51,8 @@ void prove_product(const char* name, KOf k_of) {
         for (int lane = 0; lane < kLanes; ++lane) {
           for (int e = 0; e < Elements; ++e) {
             const int k = k_of(lane, step, e);
-            a[lane][e] = right(k, ColSide<N>::place(lane % kBlock, n));
-            b[lane][e] = left(RowSide<M>::place(lane % kBlock, m), k);
+            a[lane][e] = right(k, Acc::Cols::place(lane % kBlock, n));
+            b[lane][e] = left(Acc::Rows::place(lane % kBlock, m), k);
           }
         }
         mfma<Elements>(a, b, acc[m * (N / kBlock) + n]);
@@ -74,11 +73,17 @@ void prove_product(const char* name, KOf k_of) {
 
 template <int M, int N, int Depth, int Elements>
 void prove_products() {
-  prove_product<M, N, Depth, Elements>("product of shared tiles",
-                                       [](int lane, int step, int e) { return fragment_k<Elements>(lane, step) + e; });
+  const auto in_order = [](int lane, int step, int e) { return fragment_k<Elements>(lane, step) + e; };
+  prove_product<M, N, AccLayout<M, N>, Depth, Elements>("scores of shared tiles", in_order);
+  prove_product<M, N, ResultLayout<M, N>, Depth, Elements>("product of shared tiles", in_order);
   // p as left operand: element e of a step is a column slot, and the right operand follows.
-  prove_product<M, N, Depth, Elements>(
+  prove_product<M, N, ResultLayout<M, N>, Depth, Elements>(
       "product with p", [](int lane, int step, int e) { return AccLayout<M, Depth>::col(lane, step * Elements + e); });
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int s = 0; s < M / kBlock; ++s) {
+      expect(AccLayout<M, N>::row(lane, s) == ResultLayout<M, N>::row(lane, s), "rows of scores and results", lane, s);
+    }
+  }
 }
 
 // ---- MFMA 32 x 32 -----------------------------------------------------------------------------------------------
@@ -205,30 +210,68 @@ void prove_reads_along_rows(const char* name) {
   }
 }
 
-// Pairs of columns across the rows, rows as the right operand of mma_nn and mma_tn and as that of mma_rn take them.
+// Calls prove(row_of) for every order of rows in which an operand is read across them: as the right operand of mma_nn
+// and mma_tn, and as that of mma_rn; row_of(lane, e) is the row of element e.
+template <class T, class Prove>
+void for_orders_of_rows(Prove prove) {
+  constexpr int kElements = 16 / static_cast<int>(sizeof(T)), kDepth = 64;
+  for (int step = 0; step < kDepth / (4 * kElements); ++step) {
+    prove([=](int lane, int e) { return fragment_k<kElements>(lane, step) + e; });
+    prove([=](int lane, int e) { return AccLayout<16, kDepth>::col(lane, step * kElements + e); });
+  }
+}
+
+// Pairs of columns, or one column.
 template <class T, int Cols, class Side>
 void prove_reads_across_rows(const char* name) {
-  constexpr int kElements = 16 / static_cast<int>(sizeof(T)), kDepth = 64;
-  constexpr int kBytes = 2 * static_cast<int>(sizeof(T));
-  const auto prove = [&](auto k_of) {
-    for (int group = 0; group < Side::kGroups; ++group) {
-      const int worst = conflicts(phases_of_read(kBytes), kBytes, [&](int lane) {
-        const int col = Side::place(lane % kBlock, group * Side::kWays);
-        return SmemLayout<T, Cols>::offset(k_of(lane), col) * static_cast<int>(sizeof(T));
-      });
-      expect(worst == 1, name, Cols, group);
+  constexpr int kBytes = Side::kWays * static_cast<int>(sizeof(T));
+  for_orders_of_rows<T>([&](auto row_of) {
+    for (int e = 0; e < 16 / static_cast<int>(sizeof(T)); ++e) {
+      for (int group = 0; group < Side::kGroups; ++group) {
+        const int worst = conflicts(phases_of_read(kBytes), kBytes, [&](int lane) {
+          const int col = Side::place(lane % kBlock, group * Side::kWays);
+          return SmemLayout<T, Cols>::offset(row_of(lane, e), col) * static_cast<int>(sizeof(T));
+        });
+        expect(worst == 1, name, Cols, group);
+      }
     }
-  };
-  for (int e = 0; e < kElements; ++e) {
-    for (int step = 0; step < kDepth / (4 * kElements); ++step) {
-      prove([&](int lane) { return fragment_k<kElements>(lane, step) + e; });
-      prove([&](int lane) { return AccLayout<16, kDepth>::col(lane, step * kElements + e); });
+  });
+}
+
+// Reads that transpose (ds_read_b64_tr_b16): 16 lanes name four elements each; lane 4 q + r of them gets the r-th
+// elements that lanes q, q + 4, q + 8 and q + 12 have named.
+template <class T, int Cols, class Side>
+void prove_transposing_reads(const char* name) {
+  using Layout = SmemLayout<T, Cols>;
+  for_orders_of_rows<T>([&](auto row_of) {
+    for (int e = 0; e < 8; e += 4) {
+      for (int block = 0; block < Side::kGroups; ++block) {
+        const auto named = [&](int lane) {
+          return Layout::offset(row_of(lane, e + lane % kBlock / 4), Side::place(lane % 4 * 4, block));
+        };
+        expect(conflicts(phases_of_read(8), 8, [&](int lane) { return named(lane) * 2; }) == 1, name, Cols, block);
+        for (int lane = 0; lane < kLanes; ++lane) {
+          for (int i = 0; i < 4; ++i) {
+            const int got = named(lane / 16 * 16 + lane % 16 / 4 + 4 * i) + lane % 4;
+            expect(got == Layout::offset(row_of(lane, e + i), Side::place(lane % kBlock, block)), name, lane, i);
+          }
+        }
+      }
     }
+  });
+}
+
+template <class T, int Cols, class Side>
+void prove_reads_of_side() {
+  if constexpr (Side::kInOrder && sizeof(T) == 2) {
+    prove_transposing_reads<T, Cols, Side>("transposing reads");
+  } else {
+    prove_reads_across_rows<T, Cols, Side>("reads across rows");
   }
 }
 
 // Threads copy rows of 16-byte chunks without a conflict. Pairs of accumulators of 16 rows meet: a bank has two (four
-// where rows are not whole lines of 128 bytes) to store.
+// where rows are in order, or not whole lines of 128 bytes) to store.
 template <class T, int Cols>
 void prove_writes() {
   using Layout = SmemLayout<T, Cols>;
@@ -246,7 +289,7 @@ void prove_writes() {
       const int worst = conflicts(consecutive(128 / kBytes), kBytes, [&](int lane) {
         return Layout::offset(Acc::row(lane, s), Acc::col(lane, c)) * static_cast<int>(sizeof(T));
       });
-      expect(worst <= (Layout::kChunks % 8 == 0 ? 2 : 4), "accumulators into a tile", Cols, c);
+      expect(worst <= (Layout::kChunks % 8 == 0 && !Acc::Rows::kInOrder ? 2 : 4), "accumulators into a tile", Cols, c);
     }
   }
 }
@@ -254,29 +297,46 @@ void prove_writes() {
 template <class T, int Cols>
 void prove_tile() {
   prove_bijection<SmemLayout<T, Cols>, Cols>("SmemLayout");
-  prove_reads_along_rows<T, Cols, RowSide<16>>("rows of 16 along");
-  prove_reads_along_rows<T, Cols, RowSide<64>>("pairs of rows along");
-  prove_reads_along_rows<T, Cols, ColSide<48>>("columns of 16 along");
-  prove_reads_along_rows<T, Cols, ColSide<64>>("pairs of columns along");
-  prove_reads_across_rows<T, Cols, RowSide<32>>("pairs of rows across");
-  prove_reads_across_rows<T, Cols, ColSide<Cols>>("pairs of columns across");
+  prove_reads_along_rows<T, Cols, typename AccLayout<16, 16>::Rows>("rows of 16 along");
+  prove_reads_along_rows<T, Cols, typename AccLayout<64, 16>::Rows>("rows of 64 along");
+  prove_reads_along_rows<T, Cols, typename AccLayout<16, 48>::Cols>("columns of 48 along");
+  prove_reads_along_rows<T, Cols, typename AccLayout<16, 64>::Cols>("columns of 64 along");
+  prove_reads_of_side<T, Cols, typename ResultLayout<32, 16>::Rows>();
+  prove_reads_of_side<T, Cols, typename ResultLayout<16, Cols>::Cols>();
   prove_writes<T, Cols>();
 }
 
-// A pair of columns and a row slot: the lanes of one group of 16 rows add to contiguous memory.
+#if defined(__gfx950__)
+constexpr int kScratchRun = 16;
+#else
+constexpr int kScratchRun = 64;
+#endif
+
+// A pair of columns and a row slot: the lanes of one group of 16 rows add to runs of contiguous memory, and to the
+// strip of eight columns that the layout names.
 void prove_scratch_is_contiguous() {
-  using Acc = AccLayout<32, 8 * 4>;
-  for (int s = 0; s < Acc::kRowSlots; ++s) {
-    for (int c = 0; c < Acc::kColSlots; c += 2) {
+  using Dq = ResultLayout<32, 8 * 4>;
+  for (int s = 0; s < Dq::kRowSlots; ++s) {
+    for (int c = 0; c < Dq::kColSlots; c += 2) {
       std::map<int, std::set<int>> offsets;  // group -> what its lanes add to
       for (int lane = 0; lane < kLanes; ++lane) {
-        const int row = Acc::row(lane, s);
+        const int row = Dq::row(lane, s);
         for (int e = 0; e < 2; ++e) {
-          offsets[row / 16].insert(ScratchLayout::offset(row % 16, Acc::col(lane, c + e)));
+          const int col = Dq::col(lane, c + e);
+          offsets[row / 16].insert(ScratchLayout::offset(row % 16, col));
+          expect(Dq::strip(lane, c + e) == col / 8, "strip of columns", lane, c + e);
+          const int apart =
+              ScratchLayout::offset(row % 16, Dq::col(lane, 0)) + ScratchLayout::offset(0, Dq::col(0, c + e));
+          expect(apart == ScratchLayout::offset(row % 16, col), "scratch offset of lane and slot", lane, c + e);
         }
       }
       for (const auto& [group, at] : offsets) {
-        expect(at.size() == 64 && *at.rbegin() - *at.begin() == 63, "contiguous scratch", s, c);
+        for (int first : at) {
+          for (int i = 0; first % kScratchRun == 0 && i < kScratchRun; ++i) {
+            expect(at.count(first + i) == 1, "contiguous scratch", s, c);
+          }
+        }
+        expect(at.size() % kScratchRun == 0, "contiguous scratch", s, c);
       }
     }
   }
@@ -284,7 +344,8 @@ void prove_scratch_is_contiguous() {
 
 template <int M, int N>
 void prove_accumulators() {
-  prove_accumulator<AccLayout, M, N>(kLanes, "gfx942 AccLayout");
+  prove_accumulator<AccLayout, M, N>(kLanes, "AccLayout");
+  prove_accumulator<ResultLayout, M, N>(kLanes, "ResultLayout");
 }
 
 }  // namespace

@@ -22,6 +22,16 @@ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
   return result;
 }
 
+// v_bitop3_b32: bit 4 a + 2 b + c of the table, for each bit of three operands.
+uint32_t look_up_bits(uint32_t a, uint32_t b, uint32_t c, uint32_t table) {
+  uint32_t result = 0;
+  for (uint32_t i = 0; i < 8; ++i) {
+    const uint32_t chosen = (i & 4 ? a : ~a) & (i & 2 ? b : ~b) & (i & 1 ? c : ~c);
+    if (table >> i & 1) result |= chosen;
+  }
+  return result;
+}
+
 uint32_t reverse_bits(uint32_t x) {
   x = (x >> 1 & 0x55555555) | (x & 0x55555555) << 1;
   x = (x >> 2 & 0x33333333) | (x & 0x33333333) << 2;
@@ -87,6 +97,8 @@ void add_bits(std::vector<LaneOp>* ops) {
               }),
       lane_op("v_bfi_b32", [](uint32_t a, uint32_t b, uint32_t c) { return (a & b) | (~a & c); }),
       lane_op("v_bfm_b32", [](uint32_t a, uint32_t b) { return ((1u << (a & 31)) - 1) << (b & 31); }),
+      reading_table(lane_op("v_bitop3_b32", [](uint32_t a, uint32_t b, uint32_t c,
+                                               uint32_t table) { return look_up_bits(a, b, c, table); })),
       lane_op("v_perm_b32", [](uint32_t a, uint32_t b, uint32_t c) { return permute_bytes(a, b, c); }),
       lane_op("v_alignbit_b32", [](uint32_t a, uint32_t b,
                                    uint32_t c) { return static_cast<uint32_t>((uint64_t{a} << 32 | b) >> (c & 31)); }),

@@ -44,6 +44,7 @@ struct LaneOp {
   gfxsim_class cls = GFXSIM_CLASS_VALU;
   bool reads_destination = false;  // as its last argument: v_fmac
   bool reads_vcc = false;          // as its last argument, without naming it: v_div_fmas
+  bool reads_table = false;        // as its last argument, from the modifier bitop3
   bool keeps_high_half = false;    // of a 16-bit result's register; the others clear it
 };
 
@@ -154,6 +155,10 @@ inline LaneOp accumulating(LaneOp op) {
 }
 inline LaneOp keeping_high_half(LaneOp op) {
   op.keeps_high_half = true;
+  return op;
+}
+inline LaneOp reading_table(LaneOp op) {
+  op.reads_table = true;
   return op;
 }
 inline LaneOp reading_vcc(LaneOp op) {

@@ -21,6 +21,24 @@ void run_read(Wave& wave, const Instruction& instruction) {
   });
 }
 
+// ds_read_b64_tr_b16: of each 16 lanes, lane 4 q + r gets the r-th halfwords that lanes q, q + 4, q + 8 and q + 12
+// name.
+void run_read_transposed(Wave& wave, const Instruction& instruction) {
+  if (wave.exec() != ~uint64_t{0}) {
+    throw Error(GFXSIM_UNKNOWN_INSTRUCTION, "a transposing read without all lanes is not modelled");
+  }
+  uint16_t named[kLanes][4];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    memcpy(named[lane], lane_pointer(wave, instruction, instruction.offset, LdsChecker::kRead, lane), sizeof(named[0]));
+  }
+  const int first = instruction.destination.index;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int from = lane / 16 * 16 + lane % 16 / 4, place = lane % 4;
+    wave.v[first][lane] = named[from][place] | uint32_t{named[from + 4][place]} << 16;
+    wave.v[first + 1][lane] = named[from + 8][place] | uint32_t{named[from + 12][place]} << 16;
+  }
+}
+
 void run_read2(Wave& wave, const Instruction& instruction) {
   const int first = instruction.destination.index;
   const int second = first + instruction.format.dwords();
@@ -165,12 +183,13 @@ bool decode_two(const Syntax& syntax, Instruction* instruction) {
 }
 
 bool decode_one(const Syntax& syntax, Instruction* instruction) {
+  const bool transposes = syntax.mnemonic == "ds_read_b64_tr_b16";
   const bool read = starts_with(syntax.mnemonic, "ds_read_");
   if (!read && !starts_with(syntax.mnemonic, "ds_write_")) return false;
-  const std::string type = syntax.mnemonic.substr(strlen(read ? "ds_read_" : "ds_write_"));
+  const std::string type = transposes ? "b64" : syntax.mnemonic.substr(strlen(read ? "ds_read_" : "ds_write_"));
   if (!parse_format(type, &instruction->format)) return false;
   instruction->offset = syntax.integer("offset", 0);
-  instruction->run = read ? run_read : run_write;
+  instruction->run = transposes ? run_read_transposed : read ? run_read : run_write;
   instruction->cls = read ? GFXSIM_CLASS_LDS_READ : GFXSIM_CLASS_LDS_WRITE;
   instruction->brings_data = read;
   const int registers = instruction->format.dwords();

@@ -195,13 +195,20 @@ void decode_output_modifiers(const Syntax& syntax, const LaneOp& op, Instruction
 }
 
 void check_modifiers(const Syntax& syntax) {
-  static const char* const kKnown[] = {"op_sel",   "clamp",    "mul",     "div",
-                                       "src0_sel", "src1_sel", "dst_sel", "dst_unused"};
+  static const char* const kKnown[] = {"op_sel",   "clamp",   "mul",        "div",   "src0_sel",
+                                       "src1_sel", "dst_sel", "dst_unused", "bitop3"};
   for (const auto& modifier : syntax.modifiers) {
     bool known = is_dpp_modifier(modifier.first);
     for (const char* name : kKnown) known = known || modifier.first == name;
     if (!known) throw NotModelled{"modifier " + modifier.first};
   }
+}
+
+Operand literal(int64_t value) {
+  Operand operand;
+  operand.kind = Operand::kLiteral;
+  operand.literal = static_cast<uint64_t>(value);
+  return operand;
 }
 
 Operand implicit_vcc() {
@@ -223,12 +230,13 @@ void decode_operands(const Syntax& syntax, const LaneOp& op, Instruction* instru
     instruction->second = parse_operand(take(), ValueType::kMask);
     if (!instruction->second.is_scalar()) throw NotModelled{"a vector register for flags"};
   }
-  const int implicit = op.reads_destination || op.reads_vcc ? 1 : 0;
+  const int implicit = op.reads_destination || op.reads_vcc || op.reads_table ? 1 : 0;
   for (int i = 0; i < op.argument_count - implicit; ++i) {
     instruction->add_source(parse_operand(take(), op.arguments[i]));
   }
   if (op.reads_destination) instruction->add_source(instruction->destination);
   if (op.reads_vcc) instruction->add_source(implicit_vcc());
+  if (op.reads_table) instruction->add_source(literal(syntax.integer("bitop3", 0)));
   if (next != syntax.operands.size()) throw NotModelled{"an operand too many"};
 }
 

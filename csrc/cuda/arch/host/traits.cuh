@@ -18,6 +18,8 @@ struct Arch {
 
   template <int M, int N>
   using AccLayout = host::AccLayout<M, N>;
+  template <int M, int N>
+  using ResultLayout = AccLayout<M, N>;
   template <class T, int Cols>
   using SmemLayout = host::SmemLayout<T, Cols>;
   using ScratchLayout = host::ScratchLayout;

@@ -20,6 +20,8 @@ struct Arch {
 
   template <int M, int N>
   using AccLayout = sm80::AccLayout<M, N>;
+  template <int M, int N>
+  using ResultLayout = AccLayout<M, N>;
   template <class T, int Cols>
   using SmemLayout = sm80::SmemLayout<T, Cols>;
   using ScratchLayout = sm80::ScratchLayout;

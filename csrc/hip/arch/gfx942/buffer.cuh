@@ -48,15 +48,34 @@ PA_DEVICE void buffer_add(Descriptor to, uint32_t offset, float x) { intrinsic_a
 
 #endif
 
-// Bytes from `first` on, both the same for all lanes. Offsets are the lanes' own.
-class Buffer {
+// A value that all lanes share, in scalar registers.
+template <class V>
+PA_DEVICE V uniform(const V& x) {
+  static_assert(sizeof(V) % 4 == 0, "whole registers");
+  struct Words {
+    int word[sizeof(V) / 4];
+  } words = __builtin_bit_cast(Words, x);
+  PA_UNROLL
+  for (int& word : words.word) word = __builtin_amdgcn_readfirstlane(word);
+  return __builtin_bit_cast(V, words);
+}
+
+// Rows of one head, the same for all lanes. What lies at or past `rows` reads as 0. Offsets are the lanes' own.
+class RowsInMemory {
  public:
-  PA_DEVICE Buffer(const void* first, uint32_t bytes) : descriptor_(make_descriptor(first, bytes, kRaw)) {}
+  // Offset of a chunk that is never inside.
+  static constexpr uint32_t kNowhere = 0x80000000u;
+
+  // `width`: bytes of a row that may be read; the stride of a single row may be anything. The rows end before kNowhere.
+  PA_DEVICE RowsInMemory(const void* first, uint32_t row_bytes, int32_t rows, uint32_t width)
+      : descriptor_(make_descriptor(uniform(first), uniform(rows > 0 ? row_bytes * (rows - 1) + width : 0u), kRaw)) {}
 
   PA_DEVICE Chunk chunk(uint32_t offset) const { return buffer_load_chunk(descriptor_, offset); }
   PA_DEVICE float value(uint32_t offset) const { return buffer_load_float(descriptor_, offset); }
   // Adds to a float, natively; the order of additions is not fixed.
-  PA_DEVICE void add(uint32_t offset, float x) const { buffer_add(descriptor_, offset, x); }
+  PA_DEVICE void add(uint32_t offset, int constant_offset, float x) const {
+    buffer_add(descriptor_, offset + constant_offset, x);
+  }
 
  private:
   static constexpr int kRaw = 0x00027000;  // 32-bit data, no stride, no swizzle

@@ -2,15 +2,15 @@
 // float memory. Callers give 16-byte aligned rows; rows and columns out of bounds are never read.
 #pragma once
 
+#include "arch/gfx942/buffer.cuh"
 #include "arch/gfx942/layout.cuh"
+#include "device/math.cuh"
 #include "device/sync.cuh"
 #include "device/types.cuh"
 
 namespace portattn::gfx942 {
 
 constexpr int kCopyAlignment = 16;  // bytes; what the tile copies below ask of rows and strides
-
-typedef uint32_t Chunk __attribute__((ext_vector_type(4)));
 
 // Pointers that passed through shared memory are known to the compiler as generic ones, whose accesses wait for LDS and
 // global memory alike; this says where they point. An address is taken as it comes.
@@ -40,7 +40,8 @@ struct CopyThread {
   PA_DEVICE int offset(int pass) const { return Layout::chunk_offset(row_at(pass), chunk); }
 };
 
-// A tile on its way to shared memory, in the registers of the block's threads. What is out of bounds is 0.
+// A tile on its way to shared memory, in the registers of the block's threads, which all give the same source. What is
+// out of bounds is 0.
 template <int Threads, class Smem>
 class TileInFlight {
  public:
@@ -49,13 +50,13 @@ class TileInFlight {
 
   PA_DEVICE TileInFlight(const T* src, int64_t row_stride, int rows_valid, int cols_valid, int tid)
       : thread_(opaque(tid)) {
-    uint64_t from = reinterpret_cast<uint64_t>(src + thread_.row * row_stride + thread_.col());
-    const int rows = thread_.col() < cols_valid ? rows_valid : 0;
-    PA_UNROLL
-    for (int pass = 0; pass < Thread::kPasses; ++pass) {
-      chunks_[pass] = Chunk(0);
-      if (thread_.row_at(pass) < rows) chunks_[pass] = *global<const Chunk>(from);
-      from = opaque(from + Thread::kRowsPerPass * row_stride * sizeof(T));
+    const int64_t row_bytes = uniform(row_stride) * static_cast<int64_t>(sizeof(T));
+    const int rows = clamp(uniform(rows_valid), 0, Smem::kRows);
+    const int width = uniform(cols_valid) * static_cast<int>(sizeof(T));
+    if (__builtin_expect(fits_view(row_bytes, width), true)) {
+      load_in_view(src, static_cast<uint32_t>(row_bytes), rows, width);
+    } else {
+      load_by_rows(src, row_bytes, rows, width);
     }
   }
 
@@ -67,6 +68,35 @@ class TileInFlight {
   }
 
  private:
+  // Do rows not overlap, and are offsets into the tile less than RowsInMemory::kNowhere?
+  static PA_DEVICE bool fits_view(int64_t row_bytes, int width) {
+    constexpr int kRowBits = 32 - __builtin_clz(Smem::kRows);
+    return static_cast<uint64_t>(row_bytes - width) >> (30 - kRowBits) == 0;  // negative numbers do not pass
+  }
+
+  // The hardware keeps to the bounds.
+  PA_DEVICE void load_in_view(const T* src, uint32_t row_bytes, int rows, int width) {
+    const RowsInMemory view(src, row_bytes, rows, width);
+    const uint32_t first =
+        thread_.chunk * 16 < width ? thread_.row * row_bytes + thread_.chunk * 16 : RowsInMemory::kNowhere;
+    PA_UNROLL
+    for (int pass = 0; pass < Thread::kPasses; ++pass) {
+      chunks_[pass] = view.chunk(first + pass * (Thread::kRowsPerPass * row_bytes));
+    }
+  }
+
+  // Rows that 32 bits cannot address, or that overlap: a single one, or one that is repeated.
+  PA_DEVICE void load_by_rows(const T* src, int64_t row_bytes, int rows, int width) {
+    uint64_t from = reinterpret_cast<uint64_t>(src) + thread_.row * row_bytes + thread_.chunk * 16;
+    if (thread_.chunk * 16 >= width) rows = 0;
+    PA_UNROLL
+    for (int pass = 0; pass < Thread::kPasses; ++pass) {
+      chunks_[pass] = Chunk(0);
+      if (thread_.row_at(pass) < rows) chunks_[pass] = *global<const Chunk>(from);
+      from = opaque(from + Thread::kRowsPerPass * row_bytes);
+    }
+  }
+
   Thread thread_;
   Chunk chunks_[Thread::kPasses];
 };
@@ -124,8 +154,9 @@ PA_DEVICE void add_to_scratch(float* scratch, int64_t step, const Tile& tile, in
     float* out = scratch + group * step + ScratchLayout::offset(r % 16, L::col(lane, 0)) + col * 16;
     PA_UNROLL
     for (int c = 0; c < Tile::kColSlots; ++c) {
-      if (col + c / 2 * 8 >= cols) continue;
-      __builtin_amdgcn_global_atomic_fadd_f32(global<float>(out + c / 2 * 128 + c % 2), tile.at(s, c));
+      if (col + L::strip(lane, c) * 8 >= cols) continue;
+      __builtin_amdgcn_global_atomic_fadd_f32(global<float>(out + ScratchLayout::offset(0, L::col(0, c))),
+                                              tile.at(s, c));
     }
   }
 }

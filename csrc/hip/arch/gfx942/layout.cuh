@@ -19,20 +19,21 @@ constexpr int ways_of(int extent) { return extent % (2 * kBlock) == 0 ? 2 : 1; }
 
 // How the rows of the left factor are dealt to B's columns: column j of block b.
 template <int Extent>
-struct RowSide {
+struct PairedRows {
+  static constexpr bool kInOrder = false;
   static constexpr int kWays = ways_of(Extent);
   static constexpr int kGroups = Extent / kBlock / kWays;  // of kWays blocks
-  static PA_HOST_DEVICE constexpr int first(int j) { return j * kWays; }
   static PA_HOST_DEVICE constexpr int place(int j, int block) {
-    return block / kWays * kBlock * kWays + first(j) + block % kWays;
+    return block / kWays * kBlock * kWays + j * kWays + block % kWays;
   }
 };
 
 // How the columns of the right factor are dealt to A's rows: row i of block b. Lane group g = i / 4 then holds columns
 // 8 t + 2 g + {0, 1} of a product for all t, which are those of one Philox call in each strip of 32
-// (device/philox.cuh).
+// (device/philox.cuh). col() and strip() say which column, and which eight columns, its slot c is.
 template <int Extent>
-struct ColSide {
+struct PairedCols {
+  static constexpr bool kInOrder = false;
   static constexpr int kWays = ways_of(Extent);
   static constexpr int kGroups = Extent / kBlock / kWays;
   static PA_HOST_DEVICE constexpr int first(int i) {
@@ -41,23 +42,52 @@ struct ColSide {
   static PA_HOST_DEVICE constexpr int place(int i, int block) {
     return block / kWays * kBlock * kWays + first(i) + block % kWays;
   }
+  static PA_HOST_DEVICE constexpr int col(int g, int c) { return c / 2 * 8 + g * 2 + c % 2; }
+  static PA_HOST_DEVICE constexpr int strip(int /*g*/, int c) { return c / 2; }
 };
 
-// Accumulators of an M x N tile: 16 x 16 blocks of 4 registers.
-template <int M, int N>
-struct AccLayout {
+// Rows or columns one after the other, as reads that transpose deliver them (gfx950).
+template <int Extent>
+struct InOrder {
+  static constexpr bool kInOrder = true;
+  static constexpr int kWays = 1;
+  static constexpr int kGroups = Extent / kBlock;
+  static PA_HOST_DEVICE constexpr int place(int i, int block) { return block * kBlock + i; }
+  static PA_HOST_DEVICE constexpr int col(int g, int c) { return c / 4 * 16 + g * 4 + c % 4; }
+  static PA_HOST_DEVICE constexpr int strip(int g, int c) { return c / 4 * 2 + g / 2; }
+};
+
+// Accumulators of an M x N tile: 16 x 16 blocks of 4 registers. Rows and Cols are how its sides are dealt.
+template <int M, int N, class RowSide, class ColSide>
+struct BlockLayout {
   static_assert(M % kBlock == 0 && N % kBlock == 0, "an accumulator tile is made of 16 x 16 blocks");
+  using Rows = RowSide;
+  using Cols = ColSide;
   static constexpr int kRowSlots = M / kBlock;
   static constexpr int kColSlots = N / 4;
   static PA_HOST_DEVICE constexpr int index(int s, int c) { return (s * (N / kBlock) + block(c)) * 4 + element(c); }
-  static PA_HOST_DEVICE constexpr int row(int lane, int s) { return RowSide<M>::place(lane % kBlock, s); }
-  static PA_HOST_DEVICE constexpr int col(int lane, int c) { return c / 2 * 8 + lane / kBlock * 2 + c % 2; }
+  static PA_HOST_DEVICE constexpr int row(int lane, int s) { return Rows::place(lane % kBlock, s); }
+  static PA_HOST_DEVICE constexpr int col(int lane, int c) { return Cols::col(lane / kBlock, c); }
+  static PA_HOST_DEVICE constexpr int strip(int lane, int c) { return Cols::strip(lane / kBlock, c); }
 
  private:
-  static constexpr bool kPairs = ColSide<N>::kWays == 2;
+  static constexpr bool kPairs = Cols::kWays == 2;
   static PA_HOST_DEVICE constexpr int block(int c) { return kPairs ? c / 8 * 2 + c % 2 : c / 4; }
   static PA_HOST_DEVICE constexpr int element(int c) { return kPairs ? c / 2 % 4 : c % 4; }
 };
+
+// Of scores, and of results: sums of rows of a right factor, which is read across its rows.
+#if defined(__gfx950__)
+template <int M, int N>
+using AccLayout = BlockLayout<M, N, InOrder<M>, PairedCols<N>>;
+template <int M, int N>
+using ResultLayout = BlockLayout<M, N, InOrder<M>, InOrder<N>>;
+#else
+template <int M, int N>
+using AccLayout = BlockLayout<M, N, PairedRows<M>, PairedCols<N>>;
+template <int M, int N>
+using ResultLayout = AccLayout<M, N>;
+#endif
 
 // An operand fragment: lane 16 g + i holds the `Elements` values of k from here on, of row or column i.
 template <int Elements>
@@ -67,8 +97,8 @@ PA_HOST_DEVICE constexpr int fragment_k(int lane, int step) {
 
 // Row-major tile whose 16-byte chunks are permuted inside each row, and where a row is not whole lines of the 128 bytes
 // of the 32 banks, inside a pair of rows. The permutations are exclusive-ors of row bits, found by search: copies and
-// reads of fragments, along rows (16 bytes a lane) and across rows (pairs of elements), are free of bank conflicts.
-// How the LDS serves a wave:
+// reads of fragments, along rows (16 bytes a lane) and across rows (pairs of elements; on gfx950 four rows of two
+// chunks), are free of bank conflicts. How the LDS of gfx942 serves a wave, which is taken for gfx950's too:
 // https://rocm.docs.amd.com/projects/composable_kernel/en/latest/conceptual/ck_tile/hardware/lds_bank_conflicts.html
 template <class T, int Cols>
 struct SmemLayout {
@@ -85,13 +115,20 @@ struct SmemLayout {
   }
 
  private:
+  static PA_HOST_DEVICE constexpr int swizzle4(int row) { return (row >> 4 & 1) | ((row ^ row >> 2) & 2); }
+#if defined(__gfx950__)
+  static PA_HOST_DEVICE constexpr int swizzle8(int row) {
+    return ((row ^ row >> 4) << 1 & 2) | ((row << 1 ^ row ^ row >> 1) & 4);
+  }
+  static PA_HOST_DEVICE constexpr int swapped(int row) { return row ^ (row >> 1 & 1); }
+#else
   static PA_HOST_DEVICE constexpr int swizzle8(int row) {
     return ((row ^ row >> 4) & 1) | (row & 2) | ((row << 1 ^ row ^ row >> 1) & 4);
   }
-  static PA_HOST_DEVICE constexpr int swizzle4(int row) { return (row >> 4 & 1) | ((row ^ row >> 2) & 2); }
   static PA_HOST_DEVICE constexpr int swapped(int row) {
     return (row & ~1) | ((row ^ row >> 1 ^ row >> 2 ^ row >> 3 ^ row >> 4) & 1);
   }
+#endif
 };
 
 // Accumulators of a strip of 32 rows by N columns on MFMA 32x32x8, made transposed (fmha/pipeline/gfx942_strip.cuh): a

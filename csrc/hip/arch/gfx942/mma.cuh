@@ -72,8 +72,17 @@ struct AlongRows {
   }
 };
 
+#if defined(__gfx950__)
+// A read that transposes: 16 lanes name four elements each, four rows of 16 columns, and get four rows of one column.
+template <class T>
+PA_DEVICE Fragment<T, 4> read_transposed(const T* from) {
+  typedef Fragment<short, 4> __attribute__((address_space(3))) InLds;
+  return __builtin_bit_cast(Fragment<T, 4>, __builtin_amdgcn_ds_read_tr16_b64_v4i16((InLds*)from));  // NOLINT
+}
+#endif
+
 // Reads an operand whose k runs across the rows, columns `corner` + Side's places; `row_of(step, e)` says which row is
-// element e. A pair of blocks is read together and sorted in registers.
+// element e. A pair of blocks is read together and sorted in registers; columns in order are transposed by the read.
 template <class Smem, class Side, int Elements, class RowOf>
 struct AcrossRows {
   using T = typename Smem::Element;
@@ -82,6 +91,9 @@ struct AcrossRows {
   int corner, lane;
   RowOf row_of;
   PA_DEVICE void read(Frag (&out)[Side::kWays], int step, int group) const {
+#if defined(__gfx950__)
+    if constexpr (sizeof(T) == 2 && Side::kInOrder) return read_fours(out[0], step, group);
+#endif
     const int col = corner + Side::place(lane % kBlock, group * Side::kWays);
     PA_UNROLL
     for (int e = 0; e < Elements; ++e) {
@@ -95,6 +107,19 @@ struct AcrossRows {
       }
     }
   }
+
+#if defined(__gfx950__)
+ private:
+  PA_DEVICE void read_fours(Frag& out, int step, int block) const {
+    const int row = lane % kBlock / 4, col = corner + Side::place(lane % 4 * 4, block);
+    PA_UNROLL
+    for (int e = 0; e < Elements; e += 4) {
+      const Fragment<T, 4> four = read_transposed<T>(&tile.at(row_of(step, e + row), col));
+      PA_UNROLL
+      for (int i = 0; i < 4; ++i) out[e + i] = four[i];
+    }
+  }
+#endif
 };
 template <class Side, int Elements, class Smem, class RowOf>
 PA_DEVICE AcrossRows<Smem, Side, Elements, RowOf> across_rows(Smem tile, int corner, int lane, RowOf row_of) {
@@ -113,8 +138,8 @@ PA_DEVICE void mma_fragments(Acc& acc, const Left& left, const Right& right) {
   constexpr int kElements = kFragment<T, Depth>;
   constexpr int kSteps = Depth / (kElements * (kLanes / kBlock));
   static_assert(kSteps * kElements * (kLanes / kBlock) == Depth, "K is whole steps");
-  using Rows = RowSide<Acc::kM>;
-  using Cols = ColSide<Acc::kN>;
+  using Rows = typename Acc::Layout::Rows;
+  using Cols = typename Acc::Layout::Cols;
   using Frag = Fragment<T, kElements>;
   auto& d = reinterpret_cast<Acc4(&)[Acc::kM / kBlock][Acc::kN / kBlock]>(acc.data);
 #pragma unroll Unroll
@@ -150,8 +175,8 @@ PA_DEVICE void mma_nt(Acc& acc, A a, int a_row, B b, int b_row, int lane) {
   using L = typename Acc::Layout;
   if constexpr (kUsesMfma<T>) {
     constexpr int kElements = kFragment<T, A::kCols>;
-    const AlongRows<A, RowSide<Acc::kM>, kElements> left{a, a_row, lane};
-    const AlongRows<B, ColSide<Acc::kN>, kElements> right{b, b_row, lane};
+    const AlongRows<A, typename L::Rows, kElements> left{a, a_row, lane};
+    const AlongRows<B, typename L::Cols, kElements> right{b, b_row, lane};
     mma_fragments<T, A::kCols, kUnrolledSteps>(acc, left, right);
   } else {
     fma_slots<A::kCols>(
@@ -167,8 +192,8 @@ PA_DEVICE void mma_nn(Acc& acc, A a, int a_row, B b, int b_col, int lane) {
   using L = typename Acc::Layout;
   if constexpr (kUsesMfma<T>) {
     constexpr int kElements = kFragment<T, A::kCols>;
-    const AlongRows<A, RowSide<Acc::kM>, kElements> left{a, a_row, lane};
-    mma_fragments<T, A::kCols, kUnrolledSteps>(acc, left, across_rows<ColSide<Acc::kN>, kElements>(b, b_col, lane));
+    const AlongRows<A, typename L::Rows, kElements> left{a, a_row, lane};
+    mma_fragments<T, A::kCols, kUnrolledSteps>(acc, left, across_rows<typename L::Cols, kElements>(b, b_col, lane));
   } else {
     fma_slots<A::kCols>(
         acc, lane, [&](int l, int s, int k) { return a.at(a_row + L::row(l, s), k); },
@@ -183,8 +208,8 @@ PA_DEVICE void mma_tn(Acc& acc, A a, int a_col, B b, int b_col, int lane) {
   using L = typename Acc::Layout;
   if constexpr (kUsesMfma<T>) {
     constexpr int kElements = kFragment<T, A::kRows>;
-    mma_fragments<T, A::kRows, kUnrolledSteps>(acc, across_rows<RowSide<Acc::kM>, kElements>(a, a_col, lane),
-                                               across_rows<ColSide<Acc::kN>, kElements>(b, b_col, lane));
+    mma_fragments<T, A::kRows, kUnrolledSteps>(acc, across_rows<typename L::Rows, kElements>(a, a_col, lane),
+                                               across_rows<typename L::Cols, kElements>(b, b_col, lane));
   } else {
     fma_slots<A::kRows>(
         acc, lane, [&](int l, int s, int k) { return a.at(k, a_col + L::row(l, s)); },
@@ -213,7 +238,7 @@ PA_DEVICE void store_acc(Smem smem, const Tile& tile, int row, int col, int lane
 template <class T, class P, int Elements>
 struct FromAccumulators {
   const P& p;
-  using Side = RowSide<P::kM>;
+  using Side = typename P::Layout::Rows;
   PA_DEVICE void read(Fragment<T, Elements> (&out)[Side::kWays], int step, int group) const {
     PA_UNROLL
     for (int w = 0; w < Side::kWays; ++w) {
@@ -232,7 +257,7 @@ PA_DEVICE void mma_rn(Acc& acc, const P& p, Staging staging, int row, B b, int b
   using T = typename B::Element;
   if constexpr (kUsesMfma<T>) {
     constexpr int kElements = kFragment<T, P::kN>;
-    const auto right = across_rows<ColSide<Acc::kN>, kElements>(
+    const auto right = across_rows<typename Acc::Layout::Cols, kElements>(
         b, b_col, lane, [lane](int step, int e) { return P::Layout::col(lane, step * kElements + e); });
     // All steps unrolled: p is indexed by k.
     mma_fragments<T, P::kN, P::kN / 16>(acc, FromAccumulators<T, P, kElements>{p}, right);

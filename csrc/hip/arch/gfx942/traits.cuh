@@ -20,6 +20,8 @@ struct Arch {
 
   template <int M, int N>
   using AccLayout = gfx942::AccLayout<M, N>;
+  template <int M, int N>
+  using ResultLayout = gfx942::ResultLayout<M, N>;
   template <class T, int Cols>
   using SmemLayout = gfx942::SmemLayout<T, Cols>;
   using ScratchLayout = gfx942::ScratchLayout;

@@ -268,7 +268,7 @@ class BwdResident {
   PA_DEVICE void write_ds(int i) const {
     const int b = i / 8, q = i % 8 / 2 * 8 + h_ * 4 + i % 2 * 2 + lane_ % 2, panel = (warp_ * kStrips + b) * 4 + c_ / 8;
     *reinterpret_cast<uint32_t*>(smem_ + kOffsetDs + ds_cell(panel, q) * 16 + c_ / 2 % 4 * 4) =
-        zip_lanes(ds_[b * 4 + i % 8 / 2][i % 2], lane_);
+        zip_lanes(ds_[b * 2 + i % 8 / 4][i % 4], lane_);
   }
   PA_DEVICE Bits4 read_ds(int pair) const {
     const int panel = dq_part() * 16 + 2 * pair + h_;
@@ -366,7 +366,7 @@ class BwdResident {
         if (j % (2 * kStrips) == 0 && i + kAhead < kPairs) {
           q[i + kAhead] = read_row(0, i + kAhead), d_o[i + kAhead] = read_row(kOffsetDo, i + kAhead);
         }
-        mfma_32x32x8<T>(half_of(q[i], half), half_of(k_[b][i], half), s_[b].acc);
+        multiply_step<T>(q[i], k_[b][i], half, s_[b].acc);
         score_shadow<HasPast>(parity, 2 * j, scratch);
         if (j < kLag) score_shadow<HasPast>(parity, 2 * j + 1, scratch);
         pin();
@@ -377,7 +377,7 @@ class BwdResident {
         for (int n = 0; n < 16 * kStrips; ++n) dp_[n / 16][n % 16] = minus_delta[n % 16 / 4][n % 4];
       }
       const int late = j - kLag, late_i = late / (2 * kStrips), late_half = late / kStrips % 2, late_b = late % kStrips;
-      mfma_32x32x8<T>(half_of(d_o[late_i], late_half), half_of(v_[late_b][late_i], late_half), dp_[late_b]);
+      multiply_step<T>(d_o[late_i], v_[late_b][late_i], late_half, dp_[late_b]);
       if (j < kSteps) score_shadow<HasPast>(parity, 2 * j + 1, scratch);
       pin();
     }
@@ -409,9 +409,9 @@ class BwdResident {
     Bits4 ds_rows[kDqPairs];
     PA_UNROLL
     for (int i = 0; i < kAhead; ++i) ds_rows[i] = read_ds(i);
-    Bits2 p[kStrips * 4], ds[kStrips * 4];  // of step i; p_ and ds_ become those of step i + 1
+    Bits4 p[kStrips * 2], ds[kStrips * 2];  // of step i; p_ and ds_ become those of step i + 1
     PA_UNROLL
-    for (int m = 0; m < kStrips * 4; ++m) p[m] = p_[m], ds[m] = ds_[m];
+    for (int m = 0; m < kStrips * 2; ++m) p[m] = p_[m], ds[m] = ds_[m];
     mask_scores();
     dq_acc_ = Acc16(0.f);
     pin();
@@ -420,18 +420,18 @@ class BwdResident {
     for (int j = 0; j < kSteps + kLag; ++j) {
       if (j < kSteps) {
         const int i = j / (2 * kStrips), half = j / kStrips % 2, b = j % kStrips;
-        const int block = i % kBlocks, step = i / kBlocks * 2 + half;
+        const int block = i % kBlocks, rows = b * 2 + i / kBlocks;
         if (j % (2 * kStrips) == 0 && i + kAhead < 2 * kBlocks) read_panels(parity ^ 1, i + kAhead);
         if (j % 2 == 0 && j / 2 + kAhead < kDqPairs) ds_rows[j / 2 + kAhead] = read_ds(j / 2 + kAhead);
-        mfma_32x32x8<T>(half_of(d_o_[i], half), p[b * 4 + step], dv[b].block(block));
+        multiply_step<T>(d_o_[i], p[rows], half, dv[b].block(block));
         pin();
         softmax_part(j);
-        mfma_32x32x8<T>(half_of(q_[i], half), ds[b * 4 + step], dk[b].block(block));
+        multiply_step<T>(q_[i], ds[rows], half, dk[b].block(block));
         pin();
       }
       if (j < kLag) continue;
       const int late = j - kLag;
-      mfma_32x32x8<T>(half_of(kt_[late / 2], late % 2), half_of(ds_rows[late / 2], late % 2), dq_acc_);
+      multiply_step<T>(kt_[late / 2], ds_rows[late / 2], late % 2, dq_acc_);
       if (j == kSteps - 2) write_rows(parity ^ 1);
       pin();
     }
@@ -460,9 +460,9 @@ class BwdResident {
       s_[b].acc[i] = p;
       dp_[b][i] *= p;
       if (i % 2 == 0) continue;
-      const int at = b * 4 + i / 4;
-      p_[at][i % 4 / 2] = pack_pair<T>(s_[b].acc[i - 1], p);
-      ds_[at][i % 4 / 2] = pack_pair<T>(dp_[b][i - 1], dp_[b][i]);
+      const int at = b * 2 + i / 8;
+      p_[at][i % 8 / 2] = pack_pair<T>(s_[b].acc[i - 1], p);
+      ds_[at][i % 8 / 2] = pack_pair<T>(dp_[b][i - 1], dp_[b][i]);
     }
   }
 
@@ -484,7 +484,7 @@ class BwdResident {
   KeyStrip s_[kStrips];
   Acc16 dp_[kStrips], dq_acc_;
   Float4 lse_log2_[4];
-  Bits2 p_[kStrips * 4], ds_[kStrips * 4];  // operands
+  Bits4 p_[kStrips * 2], ds_[kStrips * 2];  // operands
 };
 
 }  // namespace portattn::gfx942

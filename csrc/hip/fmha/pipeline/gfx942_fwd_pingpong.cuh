@@ -176,11 +176,11 @@ class FwdPingpong {
 
   PA_DEVICE void score_step(int step) {
     const int b = step / (2 * kPairs), i = step % (2 * kPairs);
-    mfma_32x32x8<T>(half_of(k_[b][i / 2], i % 2), half_of(q_[i / 2], i % 2), s_.block(b));
+    multiply_step<T>(k_[b][i / 2], q_[i / 2], i % 2, s_.block(b));
   }
   PA_DEVICE void out_step(int step, OutTile& o) const {
     const int d = step % kOutBlocks, i = step / kOutBlocks;
-    mfma_32x32x8<T>(half_of(v_[i / 2][d], i % 2), p_[i], o.block(d));
+    multiply_step<T>(v_[i / 2][d], p_[i / 2], i % 2, o.block(d));
   }
 
   template <class Softmax>
@@ -193,10 +193,7 @@ class FwdPingpong {
     }
     softmax.update(s_, o);
     PA_UNROLL
-    for (int m = 0; m < kBlockKv / 8; ++m) {
-      const float* x = s_.data + 4 * m;
-      p_[m] = Bits2{pack_pair<T>(x[0], x[1]), pack_pair<T>(x[2], x[3])};
-    }
+    for (int i = 0; i < kBlockKv / 4; ++i) p_[i / 4][i % 4] = pack_pair<T>(s_.data[2 * i], s_.data[2 * i + 1]);
     settle(p_);
     settle(softmax);
   }
@@ -236,7 +233,7 @@ class FwdPingpong {
   Bits4 k_[kScoreBlocks][kPairs], v_[kPanels][kOutBlocks];  // operands of one tile
   Bits4 k_flight_, v_flight_;                               // chunks on their way to LDS
   ScoreTile s_;
-  Bits2 p_[kBlockKv / 8];
+  Bits4 p_[kPanels];
 };
 
 }  // namespace portattn::gfx942

@@ -1,10 +1,11 @@
-// What the gfx942 pipelines are made of: a wave's strip of 32 rows on MFMA 32x32x8, operands of 16 bits.
+// What the gfx942 pipelines are made of: a wave's strip of 32 rows on MFMA 32x32x8 (on gfx950 32x32x16), operands of 16
+// bits.
 //
 // D[i, j] = sum of A[i, k] B[k, j], k < 8: lane (h = lane / 32, c = lane % 32) gives four consecutive k, 4 h + e, of
 // row c of A and of column c of B, and holds column c of D, rows 8 m + 4 h + e in register 4 m + e. A lane thus owns
 // one whole column of D, and its registers 4 m .. 4 m + 3 are the operand of the m-th step of a product that sums over
-// D's rows: products follow on products without leaving the lane. Source of the maps: AMD matrix instruction
-// calculator, https://github.com/ROCm/amd_matrix_instruction_calculator.
+// D's rows: products follow on products without leaving the lane. With k < 16 a lane gives what it gives to two steps.
+// Source of the maps: AMD matrix instruction calculator, https://github.com/ROCm/amd_matrix_instruction_calculator.
 #pragma once
 
 #include "arch/gfx942/buffer.cuh"
@@ -21,8 +22,6 @@ typedef uint32_t Bits4 __attribute__((ext_vector_type(4)));  // eight elements: 
 typedef float Acc16 __attribute__((ext_vector_type(16)));    // 32 x 32 accumulators
 typedef float Float4 __attribute__((ext_vector_type(4)));
 
-PA_DEVICE Bits2 half_of(Bits4 x, int i) { return i == 0 ? Bits2(x.xy) : Bits2(x.zw); }
-
 template <class T>
 PA_DEVICE void mfma_32x32x8(Bits2 a, Bits2 b, Acc16& d) {
   if constexpr (std::is_same_v<T, bf16>) {
@@ -36,17 +35,41 @@ PA_DEVICE void mfma_32x32x8(Bits2 a, Bits2 b, Acc16& d) {
   }
 }
 
+#if defined(__gfx950__)
+template <class T>
+PA_DEVICE void mfma_32x32x16(Bits4 a, Bits4 b, Acc16& d) {
+  typedef T Operand __attribute__((ext_vector_type(8)));
+  const Operand left = __builtin_bit_cast(Operand, a), right = __builtin_bit_cast(Operand, b);
+  if constexpr (std::is_same_v<T, bf16>) {
+    d = __builtin_amdgcn_mfma_f32_32x32x16_bf16(left, right, d, 0, 0, 0);
+  } else {
+    d = __builtin_amdgcn_mfma_f32_32x32x16_f16(left, right, d, 0, 0, 0);
+  }
+}
+#endif
+
+// The i-th of the two steps that a pair of operands holds. gfx950 takes both at once, in place of the second.
+template <class T>
+PA_DEVICE void multiply_step(Bits4 a, Bits4 b, int i, Acc16& d) {
+#if defined(__gfx950__)
+  if (i == 1) mfma_32x32x16<T>(a, b, d);
+#else
+  mfma_32x32x8<T>(i == 0 ? a.xy : a.zw, i == 0 ? b.xy : b.zw, d);
+#endif
+}
+
 // Two probabilities, or gradients of scores, to the element type. Round to nearest even; the NaNs that arithmetic makes
 // have low bits of 0 and survive without a test.
 template <class T>
 PA_DEVICE uint32_t pack_pair(float x, float y) {
+#if !defined(__gfx950__)  // which has an instruction for it
   if constexpr (std::is_same_v<T, bf16>) {
     const uint32_t a = __builtin_bit_cast(uint32_t, x), b = __builtin_bit_cast(uint32_t, y);
     return __builtin_amdgcn_perm(b + 0x7fffu + (b >> 16 & 1), a + 0x7fffu + (a >> 16 & 1), 0x07060302u);
-  } else {
-    return static_cast<uint32_t>(__builtin_bit_cast(uint16_t, float_to_half(x))) |
-           static_cast<uint32_t>(__builtin_bit_cast(uint16_t, float_to_half(y))) << 16;
   }
+#endif
+  typedef T Pair __attribute__((ext_vector_type(2)));
+  return __builtin_bit_cast(uint32_t, Pair{from_acc<T>(x), from_acc<T>(y)});
 }
 
 // An accumulator tile of 32 rows by N columns, made transposed, so that a lane owns one row. Interface of AccTile.
@@ -85,37 +108,8 @@ PA_DEVICE void row_allsum(RowValues<StripTile<N>>& values) {
 
 // ---- rows in global memory ------------------------------------------------------------------------------------
 
-// A value that all lanes share, in scalar registers.
-template <class V>
-PA_DEVICE V uniform(const V& x) {
-  static_assert(sizeof(V) % 4 == 0, "whole registers");
-  struct Words {
-    int word[sizeof(V) / 4];
-  } words = __builtin_bit_cast(Words, x);
-  PA_UNROLL
-  for (int& word : words.word) word = __builtin_amdgcn_readfirstlane(word);
-  return __builtin_bit_cast(V, words);
-}
-
-// Rows of one head, the same for all lanes. What lies at or past `rows` reads as 0.
-class RowsInMemory {
- public:
-  // Offset of a chunk that is never inside.
-  static constexpr uint32_t kNowhere = 0x80000000u;
-  // The largest tile that a pipeline views at a time; row_bytes times this stays below kNowhere.
-  static constexpr int64_t kMaxRows = 256;
-
-  // `width`: bytes of a row that may be read; the stride of a single row may be anything.
-  PA_DEVICE RowsInMemory(const void* first, uint32_t row_bytes, int32_t rows, uint32_t width)
-      : buffer_(uniform(first), uniform(rows > 0 ? row_bytes * (rows - 1) + width : 0u)) {}
-
-  PA_DEVICE Bits4 chunk(uint32_t offset) const { return buffer_.chunk(offset); }
-  PA_DEVICE float value(uint32_t offset) const { return buffer_.value(offset); }
-  PA_DEVICE void add(uint32_t offset, int constant_offset, float x) const { buffer_.add(offset + constant_offset, x); }
-
- private:
-  Buffer buffer_;
-};
+// The largest tile that a pipeline views at a time.
+constexpr int64_t kMaxRows = 256;
 
 // Offset of a 16-byte chunk in rows of which `cols` elements are valid.
 PA_DEVICE uint32_t chunk_offset(int row, int chunk, uint32_t row_bytes, int32_t cols) {
@@ -125,7 +119,7 @@ PA_DEVICE uint32_t chunk_offset(int row, int chunk, uint32_t row_bytes, int32_t 
 // Can offsets into any kMaxRows rows be 32 bits wide? Not with stride 0, that of a single row and of a row that is
 // repeated: the end of the view would be its beginning.
 inline bool has_short_rows(const TensorView& view) {
-  return view.token_stride > 0 && view.token_stride < INT32_MAX / (2 * RowsInMemory::kMaxRows);
+  return view.token_stride > 0 && view.token_stride < INT32_MAX / (2 * kMaxRows);
 }
 
 // ---- tiles in LDS --------------------------------------------------------------------------------------------------
