@@ -28,8 +28,8 @@ def _sides(name: str, arrays: Arrays, dims: tuple[str, ...]) -> tuple[jax.Array,
 class SequenceDescriptor:
     """Made by one of the from_... functions. Each takes one array for both sides or a pair (of queries, of keys).
 
-    max_segment_seqlen_q and max_segment_seqlen_kv promise, statically, that no segment is longer: up to 32 the small_seq
-    backend is chosen. A longer segment is still computed right. 0 promises nothing.
+    max_segment_seqlen_q and max_segment_seqlen_kv promise, statically, that no segment is longer: up to 32 they choose
+    the small_seq backend. A longer segment is still computed right. 0 promises nothing.
     """
 
     seqlens: tuple[jax.Array, ...] = ()  # [b, n]
