@@ -74,15 +74,38 @@ def test_every_kernel_takes_every_length(promised: int, head_dim: int, device: s
     check_case(case, device, SMALL)
 
 
-def test_values_that_bf16_cannot_hold(device: str) -> None:
+@pytest.mark.parametrize("head_dim", [*range(8, 257, 8), 512])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_head_dim_of_shared_keys(head_dim: int, dtype: str, device: str) -> None:
+    """Units of several queries: tiles and matrix units where there are enough pairs."""
+    q, kv = Side("thd", (1, 2, 1), gaps=(1, 0, 3)), Side("thd", (2, 16, 7), gaps=(0, 1, 2))
+    case = Case(q=q, kv=kv, heads_q=8, heads_kv=2, dtype=dtype, d_qk=head_dim, d_v=head_dim, mask="padding_causal",
+                promised=(2, 16))  # fmt: skip
+    check_case(case, device, SMALL)
+
+
+@pytest.mark.parametrize("promised", [(1, 4), (4, 16), (16, 16), (17, 17), (32, 32), (0, 0)])
+@pytest.mark.parametrize("heads", [(3, 3), (6, 2), (32, 1)])
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_tiles_take_every_length(promised: tuple[int, int], heads: tuple[int, int], head_dim: int, device: str) -> None:
+    """Up to a tile's rows, beyond, and beyond the promise, with queries of one token, one head, and neither."""
+    q, kv = Side("thd", (1, 5, 16, 17, 33, 0, 40, 2)), Side("thd", (16, 17, 4, 33, 32, 9, 0, 1))
+    case = Case(q=q, kv=kv, heads_q=heads[0], heads_kv=heads[1], mask="padding_causal_bottom_right", dtype="bfloat16",
+                d_qk=head_dim, d_v=head_dim - 24, promised=promised)  # fmt: skip
+    check_case(case, device, SMALL)
+
+
+@pytest.mark.parametrize("queries", [1, 16, 32])
+def test_values_that_bf16_cannot_hold(queries: int, device: str) -> None:
     """fp16 computed as fp16: 1 + 1/1024 beside 1, whose difference alone decides the scores."""
-    case = Case(q=Side("thd", (1,)), kv=Side("thd", (2,)), dtype="float16", d_qk=8, d_v=8, mask="padding", scale=512.0)
+    q, kv = Side("thd", (queries,)), Side("thd", (2,))
+    case = Case(q=q, kv=kv, dtype="float16", d_qk=8, d_v=8, mask="padding", scale=512.0, promised=(queries, 2))
     problem = make_problem(case, device)
     problem.inputs["q"].fill_(1.0)
     problem.inputs["k"].fill_(1.0)[1].fill_(1 + 1 / 1024)
     problem.inputs["v"].fill_(0.0)[1].fill_(1.0)
     expected = torch.sigmoid(torch.tensor(512 * 8 / 1024, dtype=torch.float64))
-    assert max_error(run_forward(problem, SMALL)["o"].cpu(), expected.expand(1, 2, 8)) < 1e-3
+    assert max_error(run_forward(problem, SMALL)["o"].cpu(), expected.expand(queries, 2, 8)) < 1e-3
 
 
 # ---- thousands of segments ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #include "small_seq/bwd.cuh"
 
 #include "small_seq/bwd_many.cuh"
+#include "small_seq/bwd_tiles.cuh"
 #include "small_seq/dispatch.cuh"
 
 namespace portattn {
@@ -12,7 +13,7 @@ constexpr int64_t kMostStashBytes = 64 * 1024;  // of a block
 // As many pairs as are promised, or, where that is nothing or too much, none.
 int32_t place_stash(SmallSeqParams* params) {
   const int64_t queries = promised_queries(params->attn), keys = params->attn.max_segment_seqlen_kv;
-  const int64_t teams = UnitWalk::kThreads / params->team_size;
+  const int64_t teams = kTeamThreads / params->team_size;
   if (queries == 0 || keys == 0 || queries * keys > kMostStashBytes) return 0;
   const int64_t bytes = teams * PairStash::bytes(static_cast<int32_t>(queries), static_cast<int32_t>(keys));
   if (bytes > kMostStashBytes) return 0;
@@ -21,8 +22,18 @@ int32_t place_stash(SmallSeqParams* params) {
   return static_cast<int32_t>(bytes);
 }
 
+template <class T>
+int run_tiles(const AttnParams& p, void* stream) {
+  return with_tiles(p, promised_queries(p), [&](auto rows, auto head_dim) {
+    return launch_tiles<SmallSeqBwdTiles<T, decltype(rows)::value, decltype(head_dim)::value>>(p, stream);
+  });
+}
+
 template <class T, int kVecs>
 int run(const AttnParams& p, void* stream) {
+  if constexpr (sizeof(T) == 2) {
+    if (fits_tiles(p) && promised_queries(p) <= kMostTileRows) return run_tiles<T>(p, stream);
+  }
   SmallSeqParams params = small_seq_params(p, team_size_for<T, kVecs>(p));
   if constexpr (kWarpSize == 1 || kVecs <= 2) {  // wider slices of many rows do not fit the registers
     if (has_many_queries(p)) {
@@ -31,8 +42,10 @@ int run(const AttnParams& p, void* stream) {
     }
   }
   constexpr int kMost = kWarpSize == 1 || sizeof(T) == 2 ? 16 : 16 / kVecs;
-  return with_rows<T, kMost>(
-      p, [&](auto rows) { return launch_units<SmallSeqBwd<T, kVecs, decltype(rows)::value>>(params, 0, stream); });
+  return with_rows<T, kMost>(p, [&](auto rows) {
+    using Kernel = SmallSeqBwd<T, kVecs, decltype(rows)::value>;
+    return launch_units<Kernel>(params, Kernel::kSmemBytes, stream);
+  });
 }
 
 }  // namespace

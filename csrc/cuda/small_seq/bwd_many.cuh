@@ -1,4 +1,4 @@
-// Backward of short segments with several queries to a key head: longer ones, and query heads that share keys. The
+// Backward of short segments with several queries to a key head, by lanes, for what does not go to tiles. The
 // probabilities and score gradients of all pairs of a unit wait in shared memory, the sums over them are registers:
 //   1. p and dp of kBatch x kBatch pairs at a time, delta of each query, ds = scale * p (dp - delta)
 //   2. dq of kBatch queries: sum over keys of ds k        3. dk, dv of kBatch keys: sums over queries of ds q, p do
@@ -46,16 +46,17 @@ struct SmallSeqBwdMany {
   using Row = typename Grad::Row;
   using Sums = typename Grad::Sums;
   using Query = typename Grad::Query;
-  static constexpr int kThreads = UnitWalk::kThreads;
+  static constexpr int kThreads = kTeamThreads;
+  using Walk = UnitWalk<kThreads>;
   static constexpr int kMinBlocks = 2;
   static constexpr int kBatch = PairStash::kBatch;
 
-  static int32_t padding_blocks(const AttnParams& p) { return Grad::padding_blocks(p); }
+  static int32_t padding_blocks(const AttnParams& p) { return Grad::template padding_blocks<kThreads>(p); }
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    if (ctx.x < params.padding_blocks) return Grad::zero_far(params.attn, ctx);
+    if (ctx.x < params.padding_blocks) return Grad::template zero_far<kThreads>(params.attn, ctx);
     const PairStash stash(ctx.smem, params.stash_queries, params.stash_keys, ctx.tid / params.team_size);
-    UnitWalk::for_each(params, ctx, [&](const Team& team, int32_t index) {
+    Walk::for_each(params, ctx, [&](const Team& team, int32_t index) {
       const SmallSeqUnit unit(params, index);
       Grad::zero_outputs(params, team, unit);
       if (warp_any(unit.num_queries > params.stash_queries || unit.kv.len > params.stash_keys)) {

@@ -1,9 +1,10 @@
-// From run-time facts to a kernel instance: how many 16-byte vectors of a row a lane owns, how many keys it keeps, and
-// whether a key head serves one query or several.
+// From run-time facts to a kernel instance: whether a key head serves one query or several, whether lanes or tiles
+// compute them, how many 16-byte vectors of a row a lane owns and how many keys it keeps, or how large the tiles are.
 #pragma once
 
 #include "device/dispatch.cuh"
 #include "small_seq/unit.cuh"
+#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -73,10 +74,44 @@ inline SmallSeqParams small_seq_params(const AttnParams& p, int32_t team_size) {
   return params;
 }
 
+// Tiles are for 16-bit elements, which matrix units are made for, in rows up to so long.
+constexpr int32_t kTiledHeadDim = Arch::kMaxSmemBytes > 64 * 1024 ? 256 : 128;
+constexpr int32_t kMostTileRows = 32;
+// Lanes take so many queries and keys at a time. Units of no more are faster there: most of a tile would be empty.
+constexpr int32_t kLaneBatch = 4;
+
+// Whether units of several queries go to tiles, as far as the promise tells.
+inline bool fits_tiles(const AttnParams& p) {
+  const int64_t queries = promised_queries(p), keys = p.max_segment_seqlen_kv;
+  const bool is_tiny = queries > 0 && queries <= kLaneBatch && keys > 0 && keys <= kLaneBatch;
+  return has_many_queries(p) && !is_tiny && keys <= kMostTileRows &&
+         max_of(p.head_dim_qk, p.head_dim_v) <= kTiledHeadDim;
+}
+
+// Calls f(rows, head_dim) for the smallest tiles that hold the promised keys, and so many queries at a time (0 =
+// unknown).
+template <class F>
+int with_tiles(const AttnParams& p, int64_t queries, F f) {
+  const int32_t keys = p.max_segment_seqlen_kv, dim = max_of(p.head_dim_qk, p.head_dim_v);
+  const auto with_dim = [&](auto rows) {
+    if (dim <= 64) return f(rows, std::integral_constant<int, 64>());
+    if (dim <= 128) return f(rows, std::integral_constant<int, 128>());
+    return f(rows, std::integral_constant<int, kTiledHeadDim>());
+  };
+  const bool is_small = queries > 0 && queries <= 16 && keys > 0 && keys <= 16;
+  return is_small ? with_dim(std::integral_constant<int, 16>())
+                  : with_dim(std::integral_constant<int, kMostTileRows>());
+}
+
 template <class Kernel>
 int launch_units(SmallSeqParams params, int32_t smem_bytes, void* stream) {
   params.padding_blocks = Kernel::padding_blocks(params.attn);
-  return launch<Kernel>(params, UnitWalk::grid(params), static_cast<size_t>(smem_bytes), stream);
+  return launch<Kernel>(params, Kernel::Walk::grid(params), static_cast<size_t>(smem_bytes), stream);
+}
+
+template <class Kernel>
+int launch_tiles(const AttnParams& p, void* stream) {
+  return launch_units<Kernel>(small_seq_params(p, kWarpSize), Kernel::kSmemBytes, stream);
 }
 
 }  // namespace portattn

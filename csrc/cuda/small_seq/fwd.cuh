@@ -13,25 +13,54 @@ struct SmallSeqFwd {
   using Params = SmallSeqParams;
   using Row = RowSlice<T, kVecs>;
   using Sums = FloatSlice<Row::kElems>;
-  static constexpr int kThreads = UnitWalk::kThreads;
+  static constexpr int kThreads = kTeamThreads;
+  using Walk = UnitWalk<kThreads>;
   static constexpr int kMinBlocks = kQueries > 1 || kVecs > 2 ? 2 : 4;
 
-  static int32_t padding_blocks(const AttnParams& p) { return FarPadding::blocks(p.q_side, p.batch); }
+  static int32_t padding_blocks(const AttnParams& p) { return FarPadding<kThreads>::blocks(p.q_side, p.batch); }
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    if (ctx.x < params.padding_blocks) return zero_far(params.attn, ctx);
-    UnitWalk::for_each(params, ctx, [&](const Team& team, int32_t index) {
+    if (ctx.x < params.padding_blocks) return zero_far<kThreads>(params.attn, ctx);
+    Walk::for_each(params, ctx, [&](const Team& team, int32_t index) {
       const SmallSeqUnit unit(params, index);
       zero_outputs(params, team, unit);
-      const int32_t num_queries = warp_max(unit.num_queries);
-      int32_t n = 0;
-      if constexpr (kQueries > 1) {
-        PA_NO_UNROLL
-        for (; n + kQueries <= num_queries; n += kQueries) attend<kQueries>(params, team, unit, n);
-      }
-      PA_NO_UNROLL
-      for (; n < num_queries; ++n) attend<1>(params, team, unit, n);
+      attend_all(params, team, unit);
     });
+  }
+
+  static PA_DEVICE void attend_all(const Params& params, const Team& team, const SmallSeqUnit& unit) {
+    const int32_t num_queries = warp_max(unit.num_queries);
+    int32_t n = 0;
+    if constexpr (kQueries > 1) {
+      PA_NO_UNROLL
+      for (; n + kQueries <= num_queries; n += kQueries) attend<kQueries>(params, team, unit, n);
+    }
+    PA_NO_UNROLL
+    for (; n < num_queries; ++n) attend<1>(params, team, unit, n);
+  }
+
+  template <int Threads>
+  static PA_DEVICE void zero_far(const AttnParams& p, const BlockCtx& ctx) {
+    using Padding = FarPadding<Threads>;
+    Padding::for_each(p, p.q_side, ctx.x, ctx.tid, [&](const TokenRow& row, int lane) {
+      Padding::template zero<T>(p.o, row, p.num_heads_q, p.head_dim_v, lane);
+      if (p.lse.data == nullptr) return;
+      for (int32_t h = lane; h < p.num_heads_q; h += kWarpSize) *row.pointer<float>(p.lse, h) = neg_inf<float>();
+    });
+  }
+
+  // o = 0 and lse = -inf on the first padding rows of the segment's slot.
+  static PA_DEVICE void zero_outputs(const Params& params, const Team& team, const SmallSeqUnit& unit) {
+    const AttnParams& p = params.attn;
+    const int32_t group = static_cast<int32_t>(params.group.divisor), head = unit.head_kv * group;
+    zero_padding<T, kVecs>(p.o, unit.seq, unit.q, head, group, p.head_dim_v, team);
+    if (p.lse.data == nullptr || team.lane != 0) return;
+    const int32_t end = min_of(unit.q.slot_len, unit.q.len + SmallSeqUnit::kOwnPadding);
+    for (int32_t row = unit.q.len; row < end; ++row) {
+      for (int32_t h = head; h < head + group; ++h) {
+        *row_pointer<float>(p.lse, unit.seq, unit.q, row, h) = neg_inf<float>();
+      }
+    }
   }
 
  private:
@@ -118,28 +147,6 @@ struct SmallSeqFwd {
     if (p.lse.data == nullptr || team.lane != 0) return;
     *row_pointer<float>(p.lse, unit.seq, unit.q, state.at.row, state.at.head) =
         state.sum > 0.f ? static_cast<float>(kLn2) * (state.max + log2_acc(state.sum)) : neg_inf<float>();
-  }
-
-  static PA_DEVICE void zero_far(const AttnParams& p, const BlockCtx& ctx) {
-    FarPadding::for_each(p, p.q_side, ctx.x, ctx.tid, [&](const TokenRow& row, int lane) {
-      FarPadding::zero<T>(p.o, row, p.num_heads_q, p.head_dim_v, lane);
-      if (p.lse.data == nullptr) return;
-      for (int32_t h = lane; h < p.num_heads_q; h += kWarpSize) *row.pointer<float>(p.lse, h) = neg_inf<float>();
-    });
-  }
-
-  // o = 0 and lse = -inf on the first padding rows of the segment's slot.
-  static PA_DEVICE void zero_outputs(const Params& params, const Team& team, const SmallSeqUnit& unit) {
-    const AttnParams& p = params.attn;
-    const int32_t group = static_cast<int32_t>(params.group.divisor), head = unit.head_kv * group;
-    zero_padding<T, kVecs>(p.o, unit.seq, unit.q, head, group, p.head_dim_v, team);
-    if (p.lse.data == nullptr || team.lane != 0) return;
-    const int32_t end = min_of(unit.q.slot_len, unit.q.len + SmallSeqUnit::kOwnPadding);
-    for (int32_t row = unit.q.len; row < end; ++row) {
-      for (int32_t h = head; h < head + group; ++h) {
-        *row_pointer<float>(p.lse, unit.seq, unit.q, row, h) = neg_inf<float>();
-      }
-    }
   }
 };
 

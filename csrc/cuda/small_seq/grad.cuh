@@ -55,20 +55,23 @@ struct SmallSeqGrad {
   }
 
   // Blocks for the padding of the queries, then for that of the keys.
+  template <int Threads>
   static int32_t padding_blocks(const AttnParams& p) {
-    return FarPadding::blocks(p.q_side, p.batch) + FarPadding::blocks(p.kv_side, p.batch);
+    return FarPadding<Threads>::blocks(p.q_side, p.batch) + FarPadding<Threads>::blocks(p.kv_side, p.batch);
   }
 
+  template <int Threads>
   static PA_DEVICE void zero_far(const AttnParams& p, const BlockCtx& ctx) {
-    const int32_t q_blocks = FarPadding::blocks(p.q_side, p.batch);
+    using Padding = FarPadding<Threads>;
+    const int32_t q_blocks = Padding::blocks(p.q_side, p.batch);
     if (ctx.x < q_blocks) {
-      FarPadding::for_each(p, p.q_side, ctx.x, ctx.tid, [&](const TokenRow& row, int lane) {
-        FarPadding::zero<T>(p.dq, row, p.num_heads_q, p.head_dim_qk, lane);
+      Padding::for_each(p, p.q_side, ctx.x, ctx.tid, [&](const TokenRow& row, int lane) {
+        Padding::template zero<T>(p.dq, row, p.num_heads_q, p.head_dim_qk, lane);
       });
     } else {
-      FarPadding::for_each(p, p.kv_side, ctx.x - q_blocks, ctx.tid, [&](const TokenRow& row, int lane) {
-        FarPadding::zero<T>(p.dk, row, p.num_heads_kv, p.head_dim_qk, lane);
-        FarPadding::zero<T>(p.dv, row, p.num_heads_kv, p.head_dim_v, lane);
+      Padding::for_each(p, p.kv_side, ctx.x - q_blocks, ctx.tid, [&](const TokenRow& row, int lane) {
+        Padding::template zero<T>(p.dk, row, p.num_heads_kv, p.head_dim_qk, lane);
+        Padding::template zero<T>(p.dv, row, p.num_heads_kv, p.head_dim_v, lane);
       });
     }
   }

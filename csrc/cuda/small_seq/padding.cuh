@@ -7,6 +7,7 @@
 
 namespace portattn {
 
+template <int Threads>
 struct FarPadding {
   static constexpr int64_t kRows = 1024;  // of a block
 
@@ -18,11 +19,10 @@ struct FarPadding {
   // f(row, lane) for each row of the block that no unit zeroes, with all lanes of a warp.
   template <class F>
   static PA_DEVICE void for_each(const AttnParams& p, const SeqSide& side, int64_t block, int tid, F f) {
-    constexpr int kThreads = UnitWalk::kThreads;
-    static_assert(kRows % kThreads == 0, "no thread looks beyond the block's rows");
     const int64_t rows = num_token_rows(side, p.batch), end = min_of(rows, (block + 1) * kRows);
     const int lane = tid % kWarpSize;
-    for (int64_t first = block * kRows; first < end; first += kThreads) {
+    if (side.is_thd && !has_wide_gap(side.plan.spans, p.batch, block * kRows, end, lane)) return;
+    for (int64_t first = block * kRows; first < end; first += Threads) {
       const int64_t row = first + tid;
       const bool is_far = row < rows && TokenRow(side, row).padding_depth(side, p.batch) >= SmallSeqUnit::kOwnPadding;
       if (!warp_any(is_far)) continue;
@@ -30,6 +30,21 @@ struct FarPadding {
         if (shuffle_from(static_cast<int>(is_far), i) != 0) f(TokenRow(side, row - lane + i), lane);
       }
     }
+  }
+
+  // Whether a gap in rows [first, end) may be wider than what units zero: most buffers have none, and are not searched
+  // row by row. Looks at the spans of the rows, if these are not too many.
+  static PA_DEVICE bool has_wide_gap(const SeqSpan* spans, int32_t num_seqs, int64_t first, int64_t end, int lane) {
+    const int32_t before = last_starting_by(spans, num_seqs, first);
+    if (before < 0) return true;
+    for (int32_t looked_at = 0; looked_at <= kRows; looked_at += kWarpSize) {
+      const int32_t seq = before + looked_at + lane;
+      const SeqSpan span = spans[min_of(seq, num_seqs - 1)];
+      const bool is_here = seq < num_seqs && span.start < end;
+      if (warp_any(is_here && span.slot_len - span.len > SmallSeqUnit::kOwnPadding)) return true;
+      if (warp_any(!is_here)) return false;
+    }
+    return true;
   }
 
   // All heads of one row.

@@ -22,9 +22,12 @@ struct SmallSeqParams {
   int32_t stash_queries = 0, stash_keys = 0;  // pairs of a unit that shared memory holds: see bwd_many.cuh
 };
 
-// How blocks divide the units. A host block is one lane: it takes many units, one after the other.
+// Threads of a block of several teams.
+constexpr int kTeamThreads = kWarpSize == 1 ? 1 : 128;
+
+// How blocks of so many threads divide the units. A host block is one lane: it takes many units, one after the other.
+template <int Threads>
 struct UnitWalk {
-  static constexpr int kThreads = kWarpSize == 1 ? 1 : 128;
   static constexpr int kSteps = kWarpSize == 1 ? 64 : 1;
 
   // f(team, unit) for each of a team's units, with one beyond the last where there are none left: all lanes of a warp
@@ -32,7 +35,7 @@ struct UnitWalk {
   template <class F>
   static PA_DEVICE void for_each(const SmallSeqParams& params, const BlockCtx& ctx, F f) {
     const Team team(params.team_size, ctx.tid);
-    const int32_t teams = kThreads / params.team_size;
+    const int32_t teams = Threads / params.team_size;
     PA_NO_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       const int64_t unit =
@@ -42,9 +45,15 @@ struct UnitWalk {
   }
 
   static Grid grid(const SmallSeqParams& params) {
-    return Grid{params.padding_blocks + ceil_div<int64_t>(params.num_units, kSteps * (kThreads / params.team_size)), 1};
+    return Grid{params.padding_blocks + ceil_div<int64_t>(params.num_units, kSteps * (Threads / params.team_size)), 1};
   }
 };
+
+// For blocks whose warps take the same unit.
+PA_DEVICE BlockCtx of_one_warp(BlockCtx ctx) {
+  ctx.tid %= kWarpSize;
+  return ctx;
+}
 
 struct SmallSeqUnit {
   // Padding rows after a segment that its units zero.
@@ -67,12 +76,13 @@ struct SmallSeqUnit {
 
 // Query n of a unit: its row in the segment, its head, and the keys that it sees. None when n is past the last.
 struct UnitQuery {
-  bool exists;
-  int32_t row, head;
-  KeyRange keys;
+  bool exists = false;
+  int32_t row = 0, head = 0;
+  KeyRange keys{0, 0};
 
+  UnitQuery() = default;
   PA_DEVICE UnitQuery(const SmallSeqParams& params, const SmallSeqUnit& unit, int32_t n)
-      : exists(n < unit.num_queries), row(exists ? fast_divide(n, params.group) : 0), keys{0, 0} {
+      : exists(n < unit.num_queries), row(exists ? fast_divide(n, params.group) : 0) {
     const int32_t group = static_cast<int32_t>(params.group.divisor);
     head = unit.head_kv * group + (exists ? n - row * group : 0);
     if (exists) keys = Visibility(params.attn, unit.q.len, unit.kv.len).keys(row);

@@ -1,7 +1,8 @@
 // The only architecture switch. Every arch folder gives the same names:
 //   traits.cuh  Arch: kWarpSize, AccLayout, ResultLayout, SmemLayout, SmemType, row_reduce, ScratchLayout
 //   layout.cuh  lane maps, shared memory and scratch layouts, constexpr
-//   copy.cuh    load_tile_async, load_vector_async, copy_commit, copy_wait, store_tile, add_to_scratch
+//   copy.cuh    load_tile_async, gather_tile_async, load_vector_async, copy_commit, copy_wait, store_tile,
+//               scatter_tile, add_to_scratch
 //   mma.cuh     mma_nt, mma_nn, mma_tn, mma_rn, store_acc
 #pragma once
 

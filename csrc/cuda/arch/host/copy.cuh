@@ -24,6 +24,19 @@ PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int 
   }
 }
 
+// Row r comes from row_at(r), or is 0 where that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void gather_tile_async(Smem tile, RowAt row_at, int cols_valid, int /*tid*/) {
+  using S = typename Smem::Element;
+  for (int r = 0; r < Smem::kRows; ++r) {
+    S* out = tile.data + r * Smem::kCols;
+    const auto* in = row_at(r);
+    const int n = in == nullptr ? 0 : cols_valid;
+    for (int c = 0; c < n; ++c) out[c] = to_float(in[c]);
+    for (int c = n; c < Smem::kCols; ++c) out[c] = S(0);
+  }
+}
+
 // dst[r] = src[r * stride] for r below rows_valid and 0 for the rest of Rows floats.
 template <int Threads, int Rows>
 PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, int rows_valid, int /*tid*/) {
@@ -46,6 +59,17 @@ PA_DEVICE void store_tile(T* dst, int64_t row_stride, Smem tile, int rows_valid,
     } else {
       for (int c = 0; c < cols_valid; ++c) out[c] = from_acc<T>(typename Smem::Element(0));
     }
+  }
+}
+
+// Row r goes to row_at(r), unless that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void scatter_tile(RowAt row_at, Smem tile, int cols_valid, int /*tid*/) {
+  for (int r = 0; r < Smem::kRows; ++r) {
+    auto* out = row_at(r);
+    if (out == nullptr) continue;
+    const typename Smem::Element* in = tile.data + r * Smem::kCols;
+    for (int c = 0; c < cols_valid; ++c) out[c] = from_acc<typename Smem::Source>(in[c]);
   }
 }
 

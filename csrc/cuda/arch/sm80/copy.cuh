@@ -43,9 +43,14 @@ struct CopyThread {
   }
   PA_DEVICE int row_at(int pass) const { return row + pass * kRowsPerPass; }
   PA_DEVICE bool inside(int pass) const { return !kRagged || row_at(pass) < Smem::kRows; }
-  // Element offset in the tile; one constant step a pass when the swizzle does not change.
+  // Element offset in the tile: one constant step a pass when the swizzle does not change. Where it does, and a pass
+  // takes 1, 2 or 4 rows, the row in a pass and the pass have bits of their own in it: one exclusive-or a pass.
   PA_DEVICE int offset(int pass) const {
     if constexpr (kRowsPerPass % 8 == 0) return Layout::offset(row, col) + pass * kRowsPerPass * Smem::kCols;
+    if constexpr (8 % kRowsPerPass == 0 && Layout::kChunks % 8 == 0 && !kRagged) {
+      const int swizzle = pass * kRowsPerPass % 8 * Layout::kChunk;
+      return (Layout::offset(row, col) ^ swizzle) + pass * kRowsPerPass * Smem::kCols;
+    }
     return Layout::offset(row_at(pass), col);
   }
 };
@@ -63,6 +68,21 @@ PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int 
       copy16_async(base + thread.offset(pass) * static_cast<int>(sizeof(T)), from, thread.row_at(pass) < rows);
     }
     from = opaque(from + Thread::kRowsPerPass * row_stride);
+  }
+}
+
+// Row r comes from row_at(r), or is 0 where that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void gather_tile_async(Smem tile, RowAt row_at, int cols_valid, int tid) {
+  using Thread = CopyThread<Threads, Smem>;
+  const Thread thread(opaque(tid));
+  const uint32_t base = smem_address(tile.data);
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    if (!thread.inside(pass)) continue;
+    const auto* from = row_at(thread.row_at(pass));
+    copy16_async(base + thread.offset(pass) * static_cast<int>(sizeof(*from)), from + thread.col,
+                 from != nullptr && thread.col < cols_valid);
   }
 }
 
@@ -96,6 +116,21 @@ PA_DEVICE void store_tile(T* dst, int64_t row_stride, Smem tile, int rows_valid,
       *reinterpret_cast<uint4*>(to) = bits;
     }
     to += Thread::kRowsPerPass * row_stride;
+  }
+}
+
+// Row r goes to row_at(r), unless that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void scatter_tile(RowAt row_at, Smem tile, int cols_valid, int tid) {
+  using Thread = CopyThread<Threads, Smem>;
+  const Thread thread(opaque(tid));
+  if (thread.col >= cols_valid) return;
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    if (!thread.inside(pass)) continue;
+    auto* to = row_at(thread.row_at(pass));
+    if (to == nullptr) continue;
+    *reinterpret_cast<uint4*>(to + thread.col) = *reinterpret_cast<const uint4*>(tile.data + thread.offset(pass));
   }
 }
 

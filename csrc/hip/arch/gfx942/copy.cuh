@@ -107,6 +107,25 @@ PA_DEVICE void load_tile_async(Smem tile, const T* src, int64_t row_stride, int 
   TileInFlight<Threads, Smem>(src, row_stride, rows_valid, cols_valid, tid).land(tile);
 }
 
+// Row r comes from row_at(r), or is 0 where that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void gather_tile_async(Smem tile, RowAt row_at, int cols_valid, int tid) {
+  using Thread = CopyThread<Threads, Smem>;
+  const Thread thread(opaque(tid));
+  Chunk chunks[Thread::kPasses];
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    chunks[pass] = Chunk(0);
+    if (!thread.inside(pass) || thread.col() >= cols_valid) continue;
+    const auto* from = row_at(thread.row_at(pass));
+    if (from != nullptr) chunks[pass] = *global<const Chunk>(from + thread.col());
+  }
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    if (thread.inside(pass)) *reinterpret_cast<Chunk*>(tile.data + thread.offset(pass)) = chunks[pass];
+  }
+}
+
 // dst[r] = src[r * stride] for r below rows_valid and 0 for the rest of Rows floats.
 template <int Threads, int Rows>
 PA_DEVICE void load_vector_async(float* dst, const float* src, int64_t stride, int rows_valid, int tid) {
@@ -138,6 +157,21 @@ PA_DEVICE void store_tile(T* dst, int64_t row_stride, Smem tile, int rows_valid,
       *global<Chunk>(to) = bits;
     }
     to = opaque(to + Thread::kRowsPerPass * row_stride * sizeof(T));
+  }
+}
+
+// Row r goes to row_at(r), unless that is null.
+template <int Threads, class Smem, class RowAt>
+PA_DEVICE void scatter_tile(RowAt row_at, Smem tile, int cols_valid, int tid) {
+  using Thread = CopyThread<Threads, Smem>;
+  const Thread thread(opaque(tid));
+  if (thread.col() >= cols_valid) return;
+  PA_UNROLL
+  for (int pass = 0; pass < Thread::kPasses; ++pass) {
+    if (!thread.inside(pass)) continue;
+    auto* to = row_at(thread.row_at(pass));
+    if (to == nullptr) continue;
+    *global<Chunk>(to + thread.col()) = *reinterpret_cast<const Chunk*>(tile.data + thread.offset(pass));
   }
 }
 
