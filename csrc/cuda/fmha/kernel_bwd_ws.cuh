@@ -3,10 +3,11 @@
 //   q [t_q, h, d_qk], k, dk [t_kv, h_kv, d_qk], v, dv [t_kv, h_kv, d_v], do [t_q, h, d_v], lse, delta [t_q, h]
 #pragma once
 
-#include "arch/sm90/store_rows.cuh"
 #include "arch/sm90/tensor_map.h"
 #include "device/resident.cuh"
+#include "fmha/pipeline/sm90_bwd_feed.cuh"
 #include "fmha/pipeline/sm90_bwd_ws.cuh"
+#include "fmha/pipeline/sm90_store_rows.cuh"
 
 namespace portattn {
 

@@ -1,7 +1,6 @@
 // sm_90: rows of a warp's accumulators to global memory, as 16-byte vectors and without shared memory.
 #pragma once
 
-#include "arch/sm80/mma.cuh"
 #include "device/warp.cuh"
 #include "tile/reg_tile.cuh"
 

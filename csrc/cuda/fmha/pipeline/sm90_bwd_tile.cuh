@@ -1,0 +1,115 @@
+// What the warps of an sm_90 backward block (sm90_bwd_ws.cuh) know of their work: sizes, the tile of keys at hand, the
+// steps over the queries that see it, and the barriers by which they hand shared memory over to each other.
+#pragma once
+
+#include "arch/sm90/tma.cuh"
+#include "attn/seqlen_info.cuh"
+#include "attn/visibility.cuh"
+#include "attn/work_order.cuh"
+#include "tile/reg_tile.cuh"
+
+namespace portattn::sm90 {
+
+template <class T, int HeadDimQk, int HeadDimV, int BlockQ>
+struct BwdWsProblem {
+  using Element = T;
+  static constexpr int kHeadDimQk = HeadDimQk;
+  static constexpr int kHeadDimV = HeadDimV;
+  static constexpr int kConsumers = 2;
+  static constexpr int kBlockQ = BlockQ;
+  static constexpr int kBlockKv = 64 * kConsumers;
+  static constexpr int kStages = 2;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  // Together as many as the block was launched with: 168 a thread.
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+  static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
+  static_assert(BlockQ == 64 || BlockQ == 128, "dq is shared out by columns or by rows");
+
+  // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
+  static constexpr bool kSplitsRows = BlockQ == 128;
+  static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
+  using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
+  using DkTile = AccTile<float, 16, HeadDimQk>;
+  using DvTile = AccTile<float, 16, HeadDimV>;
+  using DqTile = AccTile<float, 16, kDqColumns>;
+
+  static constexpr int kBytesK = kBlockKv * HeadDimQk * 2;
+  static constexpr int kBytesV = kBlockKv * HeadDimV * 2;
+  static constexpr int kBytesQ = BlockQ * HeadDimQk * 2;
+  static constexpr int kBytesDo = BlockQ * HeadDimV * 2;
+  static constexpr int kBytesDs = kBlockKv * BlockQ * 2;
+  static constexpr int kOffsetV = kBytesK;
+  static constexpr int kOffsetQ = kOffsetV + kBytesV;
+  static constexpr int kOffsetDo = kOffsetQ + kStages * kBytesQ;
+  static constexpr int kOffsetDs = kOffsetDo + kStages * kBytesDo;
+  static constexpr int kOffsetDq = kOffsetDs + kStages * kBytesDs;
+  static constexpr int kBytesDq = 16 * kDqColumns * 4;  // of a warp
+  static constexpr int kTileBytes = kOffsetDq + 4 * kConsumers * kBytesDq;
+};
+
+struct BwdWsParams {
+  AttnParams attn;
+  CUtensorMap q, k, v, d_o;
+  WorkOrder order;
+};
+
+// One tile of keys and the queries that see it, as the producer describes it to the others.
+struct BwdWsTile {
+  WorkItem item;  // head: of k and v
+  SeqRows q_rows, kv_rows;
+  TileRows rows;
+  Visibility visible;
+  int32_t m_begin, m_end;                  // query tiles that see any key, of every query head
+  int32_t full_rows_begin, full_rows_end;  // rows in this range see all keys
+  bool exists;                             // false: there is no more work
+
+  PA_DEVICE int32_t steps(int32_t group) const { return (m_end - m_begin) * group; }
+};
+
+constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
+
+// What the warps of a block share, after the tiles in shared memory.
+template <class Problem>
+struct BwdWsShared {
+  static constexpr int kStages = Problem::kStages;
+  static constexpr int kConsumers = Problem::kConsumers;
+  Barrier described, kv_full, kv_empty, full[kStages], empty[kStages], ds_full[kStages], ds_empty[kStages];
+  Barrier dq_full[kConsumers], dq_empty[kConsumers];
+  float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing, or are none
+  float minus_delta[kStages][Problem::kBlockQ];  // 0 for rows that are none
+  alignas(16) char tiles[kBwdTileSlots][sizeof(BwdWsTile)];
+
+  PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
+
+  PA_DEVICE void init() {
+    constexpr int kHelperWarps = 3;  // two that load rows, one that adds dq: they read the tile's description
+    described.init(1);
+    kv_full.init(1);
+    kv_empty.init(kConsumers * 4 + kHelperWarps);
+    for (int s = 0; s < kStages; ++s) {
+      full[s].init(1 + 2 * kWarpSize);  // the thread that loads tiles, the lanes that load rows
+      empty[s].init(kConsumers * 4);
+      ds_full[s].init(kConsumers * 4);
+      ds_empty[s].init(kConsumers * 4);
+    }
+    for (int c = 0; c < kConsumers; ++c) {
+      dq_full[c].init(4);
+      dq_empty[c].init(1);
+    }
+    fence_barrier_init();
+  }
+};
+
+// The steps over the query tiles that see a tile of keys, query head by query head.
+struct BwdWsWalk {
+  int32_t head, m, left;
+  PA_DEVICE BwdWsWalk(const BwdWsTile& tile, int32_t group)
+      : head(tile.item.head * group), m(tile.m_begin), left(tile.steps(group)) {}
+  PA_DEVICE void advance(const BwdWsTile& tile) {
+    if (++m == tile.m_end) m = tile.m_begin, ++head;
+    --left;
+  }
+};
+
+}  // namespace portattn::sm90
