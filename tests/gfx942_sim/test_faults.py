@@ -111,6 +111,28 @@ def test_register_used_before_its_wait(kernels):
     kernels["no_wait"]((1,), (256,), given, out, check_waits=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("matrix_to_vector", 11),
+        ("matrix_to_operand", 7),
+        ("scalar_to_memory", 5),
+        ("vector_to_dpp", 2),
+        ("transcendental", 1),
+    ],
+)
+def test_result_used_too_early(name, needed, kernels):
+    given = np.zeros(64, np.int32)
+    kernels[name]((1,), (64,), given)
+    with fails("hazard", f"{needed - 1} instructions or s_nop states", f"{needed} are needed"):
+        kernels[f"{name}_early"]((1,), (64,), given)
+    kernels[f"{name}_early"]((1,), (64,), given, check_waits=False)
+
+
+def test_sums_of_products_need_no_distance(kernels):
+    kernels["matrix_to_sum"]((1,), (64,), np.zeros(64, np.int32))
+
+
 def test_wait_that_covers_the_first_of_two_loads(kernels):
     given, out = np.arange(257, dtype=np.int32), np.zeros(256, np.int32)
     kernels["wait_for_first"]((1,), (256,), given, out, 0)

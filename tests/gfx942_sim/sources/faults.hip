@@ -79,6 +79,30 @@ KERNEL no_scalar_wait(const int* in, int* out) {
   out[threadIdx.x] = value;
 }
 
+// Two instructions by hand, the second using what the first makes, with as many states between them as the hardware
+// wants, or one less. Nothing else is in registers from v16 on; v40 makes the kernel have them.
+#define DISTANCE(name, first, between, second)                                                    \
+  KERNEL name(const int* in) {                                                                    \
+    asm volatile("s_mov_b64 s[20:21], %0\n s_nop 15\n" first "\n" between second                 \
+                 "\n s_nop 15\n s_waitcnt vmcnt(0)" ::"s"(in), "v"(0) : "s20", "s21", "v40"); \
+  }
+#define MATRIX_8_PASSES "v_mfma_f32_32x32x8_f16 v[20:35], v[16:17], v[18:19], 0"
+#define MATRIX_4_PASSES "v_mfma_f32_16x16x16_f16 v[20:23], v[16:17], v[18:19], 0"
+DISTANCE(matrix_to_vector, MATRIX_8_PASSES, "s_nop 10\n", "v_mov_b32 v40, v35")
+DISTANCE(matrix_to_vector_early, MATRIX_8_PASSES, "s_nop 9\n", "v_mov_b32 v40, v35")
+DISTANCE(matrix_to_operand, MATRIX_4_PASSES, "s_nop 6\n", "v_mfma_f32_16x16x16_f16 v[24:27], v[22:23], v[18:19], 0")
+DISTANCE(matrix_to_operand_early, MATRIX_4_PASSES, "s_nop 5\n",
+         "v_mfma_f32_16x16x16_f16 v[24:27], v[22:23], v[18:19], 0")
+DISTANCE(matrix_to_sum, MATRIX_4_PASSES, "", "v_mfma_f32_16x16x16_f16 v[20:23], v[16:17], v[18:19], v[20:23]")
+#define LOW_ADDRESS "v_mov_b32 v16, s20\n s_nop 4\n v_readfirstlane_b32 s20, v16"
+DISTANCE(scalar_to_memory, LOW_ADDRESS, "s_nop 4\n", "global_load_dword v17, %1, s[20:21]")
+DISTANCE(scalar_to_memory_early, LOW_ADDRESS, "s_nop 3\n", "global_load_dword v17, %1, s[20:21]")
+#define SWAP "v_mov_b32_dpp v17, v16 quad_perm:[1,0,3,2] row_mask:0xf bank_mask:0xf"
+DISTANCE(vector_to_dpp, "v_mov_b32 v16, 1", "s_nop 1\n", SWAP)
+DISTANCE(vector_to_dpp_early, "v_mov_b32 v16, 1", "s_nop 0\n", SWAP)
+DISTANCE(transcendental, "v_exp_f32 v16, 1.0", "s_nop 0\n", "v_mul_f32 v17, v16, v16")
+DISTANCE(transcendental_early, "v_exp_f32 v16, 1.0", "", "v_mul_f32 v17, v16, v16")
+
 // Loads straight into LDS, by hand; a wave reads its own part or the next wave's.
 template <bool kWait>
 __device__ void load_tile(const int* in, int* out, int shift) {

@@ -22,7 +22,8 @@ typedef enum gfxsim_status {
   GFXSIM_UNKNOWN_INSTRUCTION = 4, /* the kernel can reach one that is not modelled; nothing was executed */
   GFXSIM_MEMORY_FAULT = 5,        /* access outside registered memory, LDS or a lane's scratch */
   GFXSIM_RACE = 6,                /* two waves touch one LDS dword, one of them writes, with no barrier between */
-  GFXSIM_HAZARD = 7,              /* a register or LDS dword is used before the s_waitcnt that covers its load */
+  GFXSIM_HAZARD = 7,              /* a register or LDS dword is used before the s_waitcnt that covers its load, or
+                                     before the instructions or s_nop that its writer needs */
   GFXSIM_HANG = 8,                /* instruction limit reached, or waves wait at a barrier for waves that ended */
   GFXSIM_TRAP = 9,                /* the kernel executed s_trap, or wrote what hardware would not accept */
   GFXSIM_TOOL_MISSING = 10        /* libLLVM with the AMDGPU target was not found: see GFX942_SIM_LLVM */
@@ -119,7 +120,7 @@ typedef struct gfxsim_options {
   uint64_t max_instructions; /* a wave may execute this many; 0: 1 << 32 */
   uint32_t threads;          /* blocks run on this many threads; 0: one per CPU of this process */
   int check_races;           /* LDS accesses of different waves with no barrier between */
-  int check_waits;           /* s_waitcnt before the use of what a load brings */
+  int check_waits;           /* s_waitcnt before the use of what a load brings; s_nop where hardware wants it */
   void (*trace)(void* context, const gfxsim_event* event); /* may be null; called from every thread */
   void* trace_context;
 } gfxsim_options;

@@ -101,6 +101,14 @@ std::vector<uint8_t> make_kernarg(const Kernel& kernel, const void* given, size_
   return kernarg;
 }
 
+void check_hazard(const Program& program) {
+  const Hazard& hazard = program.hazard;
+  if (hazard.what.empty()) return;
+  const unsigned long long pc = program.instructions[hazard.slot].address;
+  throw Error(GFXSIM_HAZARD, format("kernel %s, pc 0x%llx: %s: %s; nothing was executed", program.kernel, pc,
+                                    program.texts[hazard.slot].c_str(), hazard.what.c_str()));
+}
+
 constexpr const char* kClassNames[] = {
     "salu",      "smem",       "branch",      "barrier",  "wait",      "valu",        "valu_64",
     "trans",     "mfma",       "acc_move",    "lds_read", "lds_write", "lds_permute", "lds_atomic",
@@ -214,6 +222,7 @@ gfxsim_status gfxsim_launch(const gfxsim_kernel* handle, const uint32_t grid[3],
     launch.lds_bytes = static_cast<uint32_t>(lds_bytes);
     launch.kernarg = gfxsim::make_kernarg(*kernel, kernarg, kernarg_bytes, grid, block, dynamic_lds_bytes);
     launch.options = options == nullptr ? gfxsim_default_options() : *options;
+    if (launch.options.check_waits) gfxsim::check_hazard(*launch.program);
     if (launch.options.max_instructions == 0) launch.options.max_instructions = gfxsim::kMostInstructions;
     launch.memory = gfxsim::snapshot_memory();
     const gfxsim_report result = gfxsim::run_launch(launch);

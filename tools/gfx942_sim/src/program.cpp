@@ -43,6 +43,7 @@ Program::Program(const Elf& elf, const Disassembler& disassembler, const std::st
     }
   }
   resolve_branches();
+  hazard = find_hazard(instructions, texts);
 }
 
 void Program::decode_function(const Elf& elf, const Disassembler& disassembler, const ElfSymbol& function,

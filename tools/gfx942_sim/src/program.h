@@ -8,6 +8,7 @@
 
 #include "disassembler.h"
 #include "elf_file.h"
+#include "hazards.h"
 #include "instruction.h"
 
 namespace gfxsim {
@@ -23,6 +24,7 @@ struct Program {
 
   std::vector<Instruction> instructions;
   std::vector<std::string> texts;  // of each instruction
+  Hazard hazard;                   // if there is one
   uint64_t base = 0;               // address of the object's address 0 in this process
   const char* kernel = nullptr;
 
