@@ -84,12 +84,14 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
 
 
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
+WARP_SPECIALISED_PACKED = Kind("fwd_ws", FWD_WS, "params.q_side.is_thd && takes_fmha_fwd_ws<{kernel}>(params)")
 PINGPONG = Kind("fwd_pingpong", "FmhaFwdPingpong<{type}, {head_dim_qk}>", "takes_fmha_fwd_pingpong<{kernel}>(params)")
 RESIDENT = Kind("bwd_resident", "FmhaBwdResident<{type}, {head_dim_qk}>", "takes_fmha_bwd_resident<{kernel}>(params)")
 
 # Of each step of a pass, in order of preference. The last takes every call and must exist.
 FORWARD = {
     "fwd_ws_long": WARP_SPECIALISED,
+    "fwd_ws_packed": WARP_SPECIALISED_PACKED,
     "fwd_ws": WARP_SPECIALISED,
     "fwd_pingpong": PINGPONG,
     "fwd_plain": generic("fwd", FWD, extras=False),

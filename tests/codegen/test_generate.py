@@ -62,8 +62,10 @@ def test_an_arch_that_extends_another_tries_its_own_kernels_first() -> None:
     files = generate.generate(KERNELS, TUNING, "sm90")
     forward = re.search(r"kForward_hd128x128_bf16_sm90\[\] = \{(.*?)\};", files["fmha_table.cu"], re.DOTALL)
     kernels = re.findall(r"&entry_(\w+)", forward[1])
-    assert kernels[0] == "fmha_fwd_ws_hd128x128_bf16_sm90"
+    assert kernels[:2] == ["fmha_fwd_ws_long_hd128x128_bf16_sm90", "fmha_fwd_ws_hd128x128_bf16_sm90"]
     assert kernels[-1] == "fmha_fwd_hd128x128_bf16_sm80"
+    backward = re.search(r"kBackward_hd128x128_bf16_sm90\[\] = \{(.*?)\};", files["fmha_table.cu"], re.DOTALL)
+    assert re.findall(r"\{&entry_(\w+)", backward[1])[0] == "fmha_bwd_ws_hd128x128_bf16_sm90"
     searched = re.findall(r"return find\(kInstances_(\w+),", files["fmha_table.cu"])
     assert searched == ["sm90", "sm80"]
 

@@ -17,9 +17,10 @@ pytestmark = [
     ),
 ]
 
-HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (192, 192), (256, 256), (40, 72), (104, 88), (200, 136)]
+HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (192, 192), (256, 256), (96, 96), (40, 72), (104, 88), (200, 136)]
 PACKED = Side("thd", (1, 700, 0, 129, 1500, 64, 37, 256))
 DENSE = Side("bshd", (1100, 1100))
+SHORT = Side("thd", tuple(length % 301 for length in range(0, 6000, 97)))
 BASE = Case(q=PACKED, kv=PACKED, heads_q=4, heads_kv=2, d_qk=128, d_v=128, dtype="bfloat16", mask="padding_causal")
 
 
@@ -54,8 +55,31 @@ def test_keys_of_other_lengths_than_queries() -> None:
     check_case(replace(BASE, kv=kv, mask="padding", d_qk=64, d_v=64), "cuda")
 
 
-def test_forward_is_repeatable() -> None:
-    problem = make_problem(replace(BASE, d_qk=64, d_v=64), "cuda")
+@pytest.mark.parametrize("dims", [(64, 64), (96, 96), (128, 128), (256, 256)])
+@pytest.mark.parametrize("mask", ["padding", "padding_causal"])
+def test_blocks_that_take_many_tiles(dims: tuple[int, int], mask: str) -> None:
+    """Tiles follow each other closely in a block: of one key block or several, the last of any length, or empty."""
+    check_case(replace(BASE, q=SHORT, kv=SHORT, d_qk=dims[0], d_v=dims[1], heads_q=12, heads_kv=4, mask=mask), "cuda")
+
+
+def test_queries_without_keys_between_others() -> None:
+    kv = Side("thd", tuple(0 if i % 3 else length for i, length in enumerate(SHORT.lens)))
+    for dims, softmax in ((64, "vanilla"), (128, "learnable"), (256, "vanilla")):
+        case = replace(BASE, q=SHORT, kv=kv, d_qk=dims, d_v=dims, heads_q=12, heads_kv=4, mask="padding")
+        check_case(replace(case, softmax=softmax), "cuda")
+
+
+@pytest.mark.parametrize("changes", [
+    {"q": Side("bshd", (8300,)), "kv": Side("bshd", (8300,)), "mask": "no_mask"},
+    {"q": Side("thd", (16500, 30)), "kv": Side("thd", (16500, 30)), "mask": "padding_causal", "window": (3000, 0)},
+])  # fmt: skip
+def test_kernels_of_long_sequences(changes: dict) -> None:
+    check_case(replace(BASE, heads_q=1, heads_kv=1, **changes), "cuda")
+
+
+@pytest.mark.parametrize("dims", [(64, 64), (128, 128), (256, 256)])
+def test_forward_is_repeatable(dims: tuple[int, int]) -> None:
+    problem = make_problem(replace(BASE, d_qk=dims[0], d_v=dims[1]), "cuda")
     first = run_forward(problem, "fused_varlen")
     for _ in range(20):
         again = run_forward(problem, "fused_varlen")
