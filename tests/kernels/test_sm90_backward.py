@@ -1,0 +1,63 @@
+"""The backward of sm_90: consumers half a step apart, dq added a step late, whatever the lengths and the heads are."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from portattn.testing.random_config import Case, Side
+from portattn.testing.runner import check_case, make_problem, run_backward, run_forward
+
+DEVICE = "cuda"
+pytestmark = [
+    pytest.mark.L1,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0), reason="needs an sm_90 GPU"
+    ),
+]
+
+PACKED = Side("thd", (1, 700, 0, 129, 1500, 64, 37, 256))
+BASE = Case(q=PACKED, kv=PACKED, heads_q=4, heads_kv=2, d_qk=128, d_v=128, dtype="bfloat16", mask="padding_causal")
+
+
+@pytest.mark.parametrize("dims", [(64, 64), (128, 128), (40, 56), (104, 120), (128, 64)])
+def test_what_one_block_sums_is_repeatable(dims: tuple[int, int]) -> None:
+    """dk and dv have one order of additions; dq, which many blocks add to, has not."""
+    problem = make_problem(replace(BASE, d_qk=dims[0], d_v=dims[1]), DEVICE)
+    outputs = run_forward(problem, "fused_varlen")
+    first = run_backward(problem, outputs, "fused_varlen")
+    for _ in range(10):
+        again = run_backward(problem, outputs, "fused_varlen")
+        assert all(torch.equal(first[name], again[name]) for name in ("dk", "dv"))
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("mask", ["padding", "padding_causal", "padding_causal_bottom_right"])
+def test_very_many_short_sequences(dim: int, mask: str) -> None:
+    """Most tiles take one step or none: what a step leaves to the next is left to no one."""
+    rng = random.Random(11)
+    q = Side("thd", tuple(rng.choice((0, 1, 2, 15, 16, 17, 63, 64, 65)) for _ in range(120)))
+    kv = Side("thd", tuple(rng.choice((0, 1, 7, 31, 64, 127, 128, 129)) for _ in range(120)))
+    check_case(replace(BASE, q=q, kv=kv, d_qk=dim, d_v=dim, mask=mask), DEVICE)
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("heads", [(1, 1), (16, 1), (12, 4)])
+def test_heads_of_a_group(dim: int, heads: tuple[int, int]) -> None:
+    sides = Side("bshd", (383, 383)), Side("bshd", (257, 257))
+    case = replace(BASE, q=sides[0], kv=sides[1], d_qk=dim, d_v=dim, mask="causal")
+    check_case(replace(case, heads_q=heads[0], heads_kv=heads[1], dtype="float16"), DEVICE)
+
+
+def test_gradient_of_a_sum() -> None:
+    """The cotangent of a sum is one number, expanded."""
+    from portattn.pytorch import dot_product_attention
+
+    torch.manual_seed(5)
+    q, k, v = (torch.randn(2, 300, 4, 128, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in "qkv")
+    o = dot_product_attention(q, k, v, attn_mask_type="causal")
+    expected = torch.autograd.grad(o, (k, v), torch.ones_like(o), retain_graph=True)
+    assert all(torch.equal(x, y) for x, y in zip(torch.autograd.grad(o.sum(), (k, v)), expected, strict=True))
