@@ -77,9 +77,6 @@ struct FmhaBwdWs {
   }
 };
 
-// Blocks count past the last item, each once: half of 32 bits leaves them room.
-constexpr int64_t kMostKeyItems = INT32_MAX / 2;
-
 template <class Kernel>
 int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
   return num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows) * p.num_heads_kv;
@@ -87,7 +84,7 @@ int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
 
 template <class Kernel>
 bool takes_fmha_bwd_ws(const AttnParams& p) {
-  return !has_extras(p) && !p.deterministic && num_items_fmha_bwd_ws<Kernel>(p) <= kMostKeyItems;
+  return !has_extras(p) && !p.deterministic && num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
 }
 
 template <class Kernel>

@@ -44,9 +44,6 @@ inline int64_t longest_seqlen_q(const AttnParams& p) {
   return p.max_segment_seqlen_q > 0 ? p.max_segment_seqlen_q : p.q_side.seqlen;
 }
 
-// Blocks count past the last item, each once: half of 32 bits leaves them room.
-constexpr int64_t kMostItems = INT32_MAX / 2;
-
 template <class Kernel>
 bool takes_fmha_fwd_ws(const AttnParams& p) {
   using Problem = typename Kernel::Problem;

@@ -26,6 +26,16 @@ PA_DEVICE void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, in
       : "memory");
 }
 
+// The tile of [Rows, Cols] whose first row this is, slab by slab.
+template <int Rows, int Cols>
+PA_DEVICE void load_tile(char* smem, const CUtensorMap& map, Barrier& arrived, int row, int head, int batch,
+                         uint64_t cache_policy) {
+  PA_UNROLL
+  for (int col = 0; col < Cols; col += kBoxColumns) {
+    load_box(smem + col / kBoxColumns * Rows * kSlabBytes, map, arrived, col, row, head, batch, cache_policy);
+  }
+}
+
 // Adds `bytes` of floats, a multiple of 16, from shared to global memory, without order. One thread calls it; its
 // earlier adds, and those of others that it has synchronised with after their fence_async_proxy(), are what it sends.
 PA_DEVICE void add_bulk(float* global, const void* smem, int bytes) {

@@ -95,21 +95,27 @@ class BwdWsProducer {
     at_.advance();
   }
 
-  template <int Rows, int Cols>
-  static PA_DEVICE void load_tile(char* smem, const CUtensorMap& map, Barrier& full, int32_t row, int32_t head,
-                                  int32_t batch, uint64_t policy) {
-    PA_UNROLL
-    for (int col = 0; col < Cols; col += kBoxColumns) {
-      load_box(smem + col * 2 * Rows, map, full, col, row, head, batch, policy);
-    }
-  }
-
   const BwdWsParams& params_;
   const AttnParams& p_;
   char* smem_;
   Shared& shared_;
   RingSlot<Problem::kStages> at_;
 };
+
+// What a helper warp does for every tile of its block: f(tile), and then it lets the tile go.
+template <class Problem, class F>
+PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int lane, F f) {
+  RingSlot<kBwdTileSlots> slot;
+  PA_NO_UNROLL
+  for (;; slot.advance()) {
+    shared.described.wait(slot.count % 2);
+    const BwdWsTile& tile = *opaque(&shared.tile(slot.index()));
+    if (!tile.exists) break;
+    f(tile);
+    warp_sync();  // all lanes have read the tile
+    if (lane == 0) shared.kv_empty.arrive();
+  }
+}
 
 // Loads lse or delta; one warp each. They lie a stride apart, which the copy engine does not gather. A step's values
 // are read while the step before is still computed.
@@ -122,14 +128,8 @@ class BwdWsRowLoader {
       : p_(p), shared_(shared), loads_lse_(loads_lse), lane_(lane) {}
 
   PA_DEVICE void run() {
-    const int32_t group = p_.num_heads_q / p_.num_heads_kv;
-    RingSlot<kBwdTileSlots> slot;
-    PA_NO_UNROLL
-    for (;; slot.advance()) {
-      shared_.described.wait(slot.count % 2);
-      const BwdWsTile& tile = *opaque(&shared_.tile(slot.index()));
-      if (!tile.exists) break;
-      BwdWsWalk at(tile, group);
+    for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
+      BwdWsWalk at(tile, p_.num_heads_q / p_.num_heads_kv);
       if (at.left > 0) read(tile, at);
       PA_NO_UNROLL
       while (at.left > 0) {
@@ -137,9 +137,7 @@ class BwdWsRowLoader {
         at.advance(tile);
         if (at.left > 0) read(tile, at);
       }
-      warp_sync();  // all lanes have read the tile
-      if (lane_ == 0) shared_.kv_empty.arrive();
-    }
+    });
   }
 
  private:
@@ -188,18 +186,10 @@ class BwdWsDqAdder {
       : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), lane_(lane) {}
 
   PA_DEVICE void run() {
-    const int32_t group = p_.num_heads_q / p_.num_heads_kv;
-    RingSlot<kBwdTileSlots> slot;
-    PA_NO_UNROLL
-    for (;; slot.advance()) {
-      shared_.described.wait(slot.count % 2);
-      const BwdWsTile& tile = *opaque(&shared_.tile(slot.index()));
-      if (!tile.exists) break;
+    for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
       PA_NO_UNROLL
-      for (BwdWsWalk at(tile, group); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
-      warp_sync();  // all lanes have read the tile
-      if (lane_ == 0) shared_.kv_empty.arrive();
-    }
+      for (BwdWsWalk at(tile, p_.num_heads_q / p_.num_heads_kv); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
+    });
     wait_bulk();
   }
 

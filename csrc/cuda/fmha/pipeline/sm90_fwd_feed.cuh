@@ -226,15 +226,6 @@ class FwdWsLoader {
     }
   }
 
-  template <int Rows, int Cols>
-  static PA_DEVICE void load_tile(char* smem, const CUtensorMap& map, Barrier& full, int32_t row, int32_t head,
-                                  int32_t batch, uint64_t policy) {
-    PA_UNROLL
-    for (int col = 0; col < Cols; col += kBoxColumns) {
-      load_box(smem + col * 2 * Rows, map, full, col, row, head, batch, policy);
-    }
-  }
-
   const FwdWsParams& params_;
   const AttnParams& p_;
   char* smem_;
