@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-bench_out}
 PYTHON=${PYTHON:-python3}
 SANITIZE_TESTS=${SANITIZE_TESTS:-"tests/kernels/test_edges.py -k 'tokens_before or many_key_blocks or many_query_heads'"}
-export PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$PWD/python:$PWD/jax_bindings${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
 : >"$OUT/summary.txt"
 failed=0
