@@ -11,6 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--case", help="run only this case of test_random.py, as a failure printed it")
     group.addoption("--forward", help="backend of --case's forward; without it the library chooses")
     group.addoption("--backward", help="backend of --case's backward")
+    group.addoption("--cases", type=int, default=900, help="how many cases test_random.py draws for fused_varlen")
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.L1)])

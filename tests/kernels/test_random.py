@@ -20,11 +20,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         backends = (metafunc.config.getoption("--forward"), metafunc.config.getoption("--backward"))
         metafunc.parametrize(("case", "backends"), [(Case.parse(given), backends)])
     else:
-        metafunc.parametrize(("case", "backends"), list(_random_cases()), ids=lambda value: None)
+        cases = list(_random_cases(metafunc.config.getoption("--cases", 900)))
+        metafunc.parametrize(("case", "backends"), cases, ids=lambda value: None)
 
 
-def _random_cases():
-    for seed in range(900):
+def _random_cases(count: int):
+    """`count` of fused_varlen, also with unfused in the other direction, and 500 of unfused."""
+    for seed in range(count):
         backends = PAIRS[0] if seed % 3 else PAIRS[1 + seed // 3 % 2]
         yield pytest.param(random_case(seed), backends, id=f"{'-'.join(backends)}-{seed}")
     for seed in range(1000, 1500):
