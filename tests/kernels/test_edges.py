@@ -47,6 +47,12 @@ def test_keys_of_every_sequence_are_empty(softmax: str, device: str, backend: st
     check_case(Case(q=Side("thd", (20, 70)), kv=kv, mask="padding", softmax=softmax), device, backend)
 
 
+@pytest.mark.parametrize("lens", [((20, 70), (0, 0)), ((0, 0), (20, 70)), ((0, 0), (0, 0))])
+def test_a_buffer_has_no_tokens(lens: tuple[tuple[int, ...], ...], device: str, backend: str) -> None:
+    sides = [Side("thd", side) for side in lens]
+    check_case(Case(q=sides[0], kv=sides[1], mask="padding"), device, backend)
+
+
 @pytest.mark.parametrize("fmt", ["thd", "bshd"])
 def test_all_sequences_are_empty(fmt: str, device: str, backend: str) -> None:
     side = Side(fmt, (0, 0, 0), extra=40, tail=40)

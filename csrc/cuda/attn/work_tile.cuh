@@ -25,8 +25,9 @@ PA_DEVICE bool next_tile(const SeqSide& side, int32_t block_rows, int32_t x, boo
   return true;
 }
 
-// Blocks to launch along x.
+// Blocks to launch along x; none for a buffer without rows.
 inline int64_t num_tile_blocks(const SeqSide& side, int32_t batch, int32_t block_rows) {
+  if (side.seqlen == 0) return 0;
   if (side.is_thd) return side.seqlen / block_rows + batch + 1;
   return ceil_div<int64_t>(side.seqlen, block_rows) * batch;
 }

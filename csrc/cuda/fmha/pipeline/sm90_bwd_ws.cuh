@@ -9,6 +9,7 @@
 #include "arch/sm90/wgmma.cuh"
 #include "attn/score.cuh"
 #include "fmha/pipeline/sm90_bwd_tile.cuh"
+#include "fmha/pipeline/sm90_operands.cuh"
 
 namespace portattn::sm90 {
 
@@ -21,6 +22,7 @@ class BwdWsConsumer {
   using DvTile = typename Problem::DvTile;
   using DqTile = typename Problem::DqTile;
   using Shared = BwdWsShared<Problem>;
+  static constexpr int kThreads = 128 * Problem::kConsumers;
   static constexpr int kQuerySteps = Problem::kBlockQ / 16;  // of p do and ds q
   static constexpr int kKeySteps = Problem::kBlockKv / 16;   // of ds^T k
   using Operand = uint32_t[kQuerySteps][4];
@@ -73,9 +75,9 @@ class BwdWsConsumer {
     wgmma_wait<0>();
     pin(dp.data);
     make_score_gradients(s, dp);
-    pack(s, p);
+    pack_operand<T>(s, p);
     add_product(dv, p, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
-    pack(dp, ds);
+    pack_operand<T>(dp, ds);
     write_ds(ds);
     DqTile dq;
     if constexpr (!First) start_dq(dq);
@@ -92,37 +94,28 @@ class BwdWsConsumer {
   PA_DEVICE int warp() const { return tid_ / 32; }
   PA_DEVICE int lane() const { return tid_ % 32; }
 
-  // The tiles of the current slot have arrived.
+  // The tiles of the current slot have arrived, without rows of others.
   PA_DEVICE void wait_for_queries(const BwdWsTile& tile, int32_t m) const {
     const int s = at_.index();
     shared_.full[s].wait(at_.parity());
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk>(smem_ + Problem::kOffsetQ + s * Problem::kBytesQ, valid);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV>(smem_ + Problem::kOffsetDo + s * Problem::kBytesDo, valid);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + s * Problem::kBytesQ, valid,
+                                                                tid_);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + s * Problem::kBytesDo,
+                                                               valid, tid_);
     all_cleared();
   }
 
-  // Rows past the sequence hold anything, NaN too, and 0 * NaN is NaN: they become 0.
   PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile) const {
     if (tile.rows.valid >= Problem::kBlockKv) return;
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk>(smem_, tile.rows.valid);
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, tile.rows.valid);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_, tile.rows.valid, tid_);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetV, tile.rows.valid, tid_);
     all_cleared();
-  }
-  template <int Rows, int Cols>
-  PA_DEVICE void clear_rows(char* smem, int32_t valid) const {
-    constexpr int kChunks = kSlabBytes / 16;
-    for (int slab = 0; slab < Cols / kBoxColumns; ++slab) {
-      uint4* chunks = reinterpret_cast<uint4*>(smem + slab * Rows * kSlabBytes);
-      for (int i = valid * kChunks + tid_; i < Rows * kChunks; i += 128 * Problem::kConsumers) {
-        chunks[i] = make_uint4(0, 0, 0, 0);
-      }
-    }
   }
   static PA_DEVICE void all_cleared() {
     fence_async_proxy();
-    named_sync(1, 128 * Problem::kConsumers);
+    named_sync(1, kThreads);
   }
 
   // s = k q^T of the current slot, in flight.
@@ -217,17 +210,6 @@ class BwdWsConsumer {
       for (int r = 0; r < 2; ++r) {
         dp.at(r, c) = p.at(r, c) * (dp.at(r, c) + x.x);
         dp.at(r, c + 1) = p.at(r, c + 1) * (dp.at(r, c + 1) + x.y);
-      }
-    }
-  }
-
-  static PA_DEVICE void pack(const ScoreTile& s, Operand& out) {
-    PA_UNROLL
-    for (int k = 0; k < kQuerySteps; ++k) {
-      PA_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int row = i % 2, col = 4 * k + i / 2 * 2;
-        out[k][i] = sm80::pack2<T>(s.at(row, col), s.at(row, col + 1));
       }
     }
   }

@@ -8,6 +8,7 @@
 #include "arch/sm90/wgmma.cuh"
 #include "attn/score.cuh"
 #include "fmha/pipeline/sm90_fwd_epilogue.cuh"
+#include "fmha/pipeline/sm90_operands.cuh"
 
 namespace portattn::sm90 {
 
@@ -57,6 +58,7 @@ class FwdWsConsumer {
 
  private:
   static constexpr int kSteps = Problem::kBlockKv / 16;  // of p v
+  static constexpr int kThreads = 128 * Problem::kConsumers;
   // Where products are long, as they are where queries have one buffer, turns cost more than they bring.
   static constexpr bool kTurns = Problem::kConsumers > 1 && Problem::kQueryBuffers > 1;
 
@@ -87,7 +89,7 @@ class FwdWsConsumer {
     mask(tile, blocks, n, s);
     softmax.follow(s, rescale);
     softmax.exponentiate(s);
-    pack(s, p);
+    pack_operand<T>(s, p);
 #pragma unroll 1
     for (--n; n >= blocks.begin; --n) {
       const RingSlot<Problem::kStages> last = at_;
@@ -107,7 +109,7 @@ class FwdWsConsumer {
       wgmma_wait<0>();
       pin(o.data);
       release(shared_.v_empty[last.index()]);
-      pack(s, p);
+      pack_operand<T>(s, p);
       if (moves) Softmax::scale_rows(o, rescale);
     }
   }
@@ -214,33 +216,15 @@ class FwdWsConsumer {
     mask_tile(s, tid % 32, here.visible, here.rows.first + tid / 32 * 16, n * Problem::kBlockKv);
   }
 
-  // Rows of v past the sequence hold anything, NaN too, and 0 * NaN is NaN: they become 0. Only the last block of a
-  // sequence has any, the first that is taken.
+  // Rows of v past the sequence: only the last block of a sequence has any, the first that is taken.
   PA_DEVICE void clear_foreign_rows(const FwdWsTile& tile) const {
     const int32_t valid = tile.visible.seqlen_kv() - (tile.blocks.end - 1) * Problem::kBlockKv;
     if (valid >= Problem::kBlockKv) return;
     shared_.v_full[at_.index()].wait(at_.parity());
-    char* v = smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV;
-    constexpr int kChunks = kSlabBytes / 16, kStride = 128 * Problem::kConsumers;
-    for (int slab = 0; slab < Problem::kColsV / kBoxColumns; ++slab) {
-      uint4* chunks = reinterpret_cast<uint4*>(v + slab * Problem::kBlockKv * kSlabBytes);
-      for (int i = valid * kChunks + tid_; i < Problem::kBlockKv * kChunks; i += kStride) {
-        chunks[i] = make_uint4(0, 0, 0, 0);
-      }
-    }
+    clear_rows<Problem::kBlockKv, Problem::kColsV, kThreads>(smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV,
+                                                             valid, tid_);
     fence_async_proxy();
-    named_sync(1 + Problem::kConsumers, kStride);  // all consumers have cleared their share
-  }
-
-  static PA_DEVICE void pack(const ScoreTile& s, Weights& p) {
-    PA_UNROLL
-    for (int k = 0; k < kSteps; ++k) {
-      PA_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int row = i % 2, col = 4 * k + i / 2 * 2;
-        p[k][i] = sm80::pack2<T>(s.at(row, col), s.at(row, col + 1));
-      }
-    }
+    named_sync(1 + Problem::kConsumers, kThreads);  // all consumers have cleared their share
   }
 
   char* smem_;
