@@ -59,7 +59,7 @@ struct CuSeqlensKernel {
   };
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
   static constexpr int kMinBlocks = 1;
-  static constexpr int kAhead = 4;  // segments of a thread on their way from memory
+  static constexpr int kAhead = 16;  // segments of a thread on their way from memory
   static constexpr int kSmemBytes = kThreads / kWarpSize * static_cast<int>(sizeof(int32_t));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
