@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import re
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
+
+# Some peers take half of the device for scratch; one's must serve the next without lying in pieces.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 import torch
 from routines import attention, host_overhead, jax_beside_torch, plots, report, small_seq

@@ -91,8 +91,7 @@ def _run_case(
     group: Group, case: SmallCase, directions: list[str], options: Options, timer: CudaTimer | CpuTimer
 ) -> Iterator[dict[str, Any]]:
     tokens = SmallTokens(case, getattr(torch, group.dtype), group.device)
-    usable, skipped = _build_all(group, case, tokens)
-    checks = {name: verdict(case, tokens, i.results()) for name, i in usable.items()} if options.refcheck else {}
+    usable, skipped, checks = _build_all(group, case, tokens, options)
     source = torch.empty(COPY_BYTES // 2, dtype=torch.uint8, device=group.device)
     target = torch.empty_like(source)
     for direction in directions:
@@ -133,18 +132,22 @@ def _best_peer(timings: dict[str, Timing]) -> dict[str, Any]:
     return {"best_peer": best, "ratio": speed_ratio(timings[OURS], timings[best])}
 
 
-def _build_all(group: Group, case: SmallCase, tokens: SmallTokens) -> tuple[dict[str, Implementation], dict[str, str]]:
-    usable, skipped = {}, {}
+def _build_all(
+    group: Group, case: SmallCase, tokens: SmallTokens, options: Options
+) -> tuple[dict[str, Implementation], dict[str, str], dict[str, Any]]:
+    """What runs, why the others do not, and how right the former are."""
+    usable, skipped, checks = {}, {}, {}
     for name in (OURS, *group.peers):
         try:
             implementation = Implementation(*_MAKERS[name](case, tokens), tokens)
-            implementation.forward()
-            implementation.backward()
+            results = implementation.results()
+            if options.refcheck:
+                checks[name] = verdict(case, tokens, results)
             usable[name] = implementation
         except Exception as error:  # whatever one implementation raises must not take the others' figures with it
             first_line = str(error).partition("\n")[0]
             skipped[name] = f"{LABELS[name]} failed with {type(error).__name__}: {first_line[:100]}"
-    return usable, skipped
+    return usable, skipped, checks
 
 
 def verdict(case: SmallCase, tokens: SmallTokens, results: dict[str, torch.Tensor]) -> dict[str, Any]:
