@@ -48,10 +48,9 @@ struct FmhaBwdWs {
   }
 
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx, int tid) {
-    const int32_t group = p.num_heads_q / p.num_heads_kv;
     sm90::BwdWsConsumer<Problem> consumer(p, ctx.smem, shared, tid);
     sm90::RingSlot<sm90::kBwdTileSlots> slot;
-    for (;; slot.advance()) {
+    for (;;) {
       shared.kv_full.wait(slot.count % 2);
       const sm90::BwdWsTile& tile = shared.tile(slot.index());
       if (!tile.exists) break;
@@ -59,9 +58,10 @@ struct FmhaBwdWs {
       typename Problem::DvTile dv;
       dk.fill(0.f);
       dv.fill(0.f);
-      if (tile.steps(group) > 0) consumer.run(tile, dk, dv);
+      if (tile.steps > 0) consumer.run(tile, dk, dv);
       consumer.release(shared.kv_empty);
       store(p, tile, dk, dv, tid);
+      slot.count = tile.number + 1;  // from there, since the loop above has no register for it
     }
   }
 

@@ -24,7 +24,7 @@ class BwdWsProducer {
     prefetch_map(params_.k);
     prefetch_map(params_.v);
     RingSlot<kBwdTileSlots> slot;
-    describe(first, slot.index());
+    describe(first, slot);
     PA_NO_UNROLL
     for (;;) {
       shared_.kv_empty.wait(slot.count % 2 ^ 1);
@@ -33,14 +33,15 @@ class BwdWsProducer {
       if (!tile.exists) break;
       load(tile);
       slot.advance();
-      describe(step + atomicAdd(p_.next_item, 1), slot.index());
+      describe(step + atomicAdd(p_.next_item, 1), slot);
     }
     shared_.kv_full.arrive();
   }
 
  private:
-  PA_DEVICE void describe(int32_t index, int slot) const {
-    BwdWsTile* tile = opaque(&shared_.tile(slot));
+  PA_DEVICE void describe(int32_t index, const RingSlot<kBwdTileSlots>& slot) const {
+    BwdWsTile* tile = opaque(&shared_.tile(slot.index()));
+    tile->number = slot.count;
     const int32_t num_steps = params_.order.steps(p_.kv_side);
     tile->exists = index < params_.order.lanes * num_steps;
     if (index >= params_.order.lanes * num_steps) return;
@@ -54,6 +55,9 @@ class BwdWsProducer {
     tile = opaque(tile);
     tile->m_begin = tile->m_end = tile->full_rows_begin = tile->full_rows_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
+    const int32_t group = p_.num_heads_q / p_.num_heads_kv;
+    tile->first_head = tile->item.head * group;
+    tile->steps = (tile->m_end - tile->m_begin) * group;
   }
 
   static PA_DEVICE void describe_queries(BwdWsTile* tile) {
@@ -69,8 +73,7 @@ class BwdWsProducer {
   }
 
   PA_DEVICE void load(const BwdWsTile& tile) {
-    const int32_t group = p_.num_heads_q / p_.num_heads_kv;
-    if (tile.steps(group) == 0) return shared_.kv_full.arrive();
+    if (tile.steps == 0) return shared_.kv_full.arrive();
     const int32_t kv_batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
     const int32_t kv_row = static_cast<int32_t>(tile.kv_rows.start) + tile.rows.first;
     shared_.kv_full.arrive_expect(Problem::kBytesK + Problem::kBytesV);
@@ -79,7 +82,7 @@ class BwdWsProducer {
     load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, shared_.kv_full, kv_row,
                                                      tile.item.head, kv_batch, kEvictFirst);
     PA_NO_UNROLL
-    for (BwdWsWalk at(tile, group); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
+    for (BwdWsWalk at(tile); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
   }
 
   PA_DEVICE void load_queries(const BwdWsTile& tile, int32_t head, int32_t m) {
@@ -129,7 +132,7 @@ class BwdWsRowLoader {
 
   PA_DEVICE void run() {
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
-      BwdWsWalk at(tile, p_.num_heads_q / p_.num_heads_kv);
+      BwdWsWalk at(tile);
       if (at.left > 0) read(tile, at);
       PA_NO_UNROLL
       while (at.left > 0) {
@@ -188,7 +191,7 @@ class BwdWsDqAdder {
   PA_DEVICE void run() {
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
       PA_NO_UNROLL
-      for (BwdWsWalk at(tile, p_.num_heads_q / p_.num_heads_kv); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
+      for (BwdWsWalk at(tile); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
     });
     wait_bulk();
   }

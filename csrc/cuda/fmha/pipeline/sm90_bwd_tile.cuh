@@ -29,6 +29,12 @@ struct BwdWsProblem {
   // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
   static constexpr bool kSplitsRows = BlockQ == 128;
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
+  // Whether dq is multiplied before dv, so that it is staged while dv and dk are in flight, and is handed over in the
+  // next step. In larger tiles dv comes first, since p and ds need its registers, and dq, twice the share of a step
+  // there, is handed over at once.
+  static constexpr bool kDqFirst = BlockQ == 64;
+  // Whether the step exists once for each slot; twice the larger one does not fit the instruction cache.
+  static constexpr bool kUnrollsSlots = BlockQ == 64;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
   using DkTile = AccTile<float, 16, HeadDimQk>;
   using DvTile = AccTile<float, 16, HeadDimV>;
@@ -61,10 +67,10 @@ struct BwdWsTile {
   TileRows rows;
   Visibility visible;
   int32_t m_begin, m_end;                  // query tiles that see any key, of every query head
+  int32_t first_head, steps;               // of the query heads; over all of them and all those query tiles
   int32_t full_rows_begin, full_rows_end;  // rows in this range see all keys
+  uint32_t number;                         // among the block's tiles
   bool exists;                             // false: there is no more work
-
-  PA_DEVICE int32_t steps(int32_t group) const { return (m_end - m_begin) * group; }
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
@@ -104,8 +110,7 @@ struct BwdWsShared {
 // The steps over the query tiles that see a tile of keys, query head by query head.
 struct BwdWsWalk {
   int32_t head, m, left;
-  PA_DEVICE BwdWsWalk(const BwdWsTile& tile, int32_t group)
-      : head(tile.item.head * group), m(tile.m_begin), left(tile.steps(group)) {}
+  PA_DEVICE explicit BwdWsWalk(const BwdWsTile& tile) : head(tile.first_head), m(tile.m_begin), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
     if (++m == tile.m_end) m = tile.m_begin, ++head;
     --left;

@@ -39,16 +39,13 @@ class BwdWsConsumer {
   // Accumulates dk (to be scaled) and dv of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
     clear_foreign_keys(tile);
-    BwdWsWalk at(tile, p_.num_heads_q / p_.num_heads_kv);
-    step<true>(tile, at.m, dk, dv);
+    BwdWsWalk at(tile);
+    in_slot([&](int slot) { step<true>(slot, tile, at, dk, dv); });
     PA_NO_UNROLL
-    for (at.advance(tile); at.left > 0; at.advance(tile)) step<false>(tile, at.m, dk, dv);
-    DqTile dq;
-    hand_dq_over();
-    start_dq(dq);
-    wgmma_wait<0>();
-    stage_dq(dq);
-    hand_dq_over();
+    for (at.advance(tile); at.left > 0; at.advance(tile)) {
+      in_slot([&](int slot) { step<false>(slot, tile, at, dk, dv); });
+    }
+    in_slot([&](int slot) { finish(1 - slot, tile); });
   }
 
   PA_DEVICE void release(Barrier& barrier) const {
@@ -56,53 +53,82 @@ class BwdWsConsumer {
   }
 
  private:
+  // Calls f with the current slot, as a constant if the step is small enough to exist once for each: then descriptors
+  // of what lies there are a uniform register and a constant, and take no arithmetic.
+  template <class F>
+  PA_DEVICE void in_slot(F f) {
+    static_assert(Problem::kStages == 2, "f exists once for each slot");
+    if (!Problem::kUnrollsSlots) {
+      f(at_.index());
+    } else if (at_.index() == 0) {
+      f(0);
+    } else {
+      f(1);
+    }
+  }
+
   // One query tile. dq of the tile before is computed here, when the other consumer's ds has long arrived: nobody
   // waits, and consumers may be half a step apart, one in softmax, one in products. What must be fenced is fenced with
   // products in flight.
   template <bool First>
-  PA_DEVICE void step(const BwdWsTile& tile, int32_t m, DkTile& dk, DvTile& dv) {
+  PA_DEVICE void step(int slot, const BwdWsTile& tile, const BwdWsWalk& at, DkTile& dk, DvTile& dv) {
     ScoreTile s, dp;
     Operand p, ds;
-    const bool full = sees_all(tile, m);
-    wait_for_queries(tile, m);
-    start_scores(s);
-    start_dp(dp);
-    if constexpr (!First) hand_dq_over();
+    DqTile dq;
+    const bool full = sees_all(tile, at.m);
+    wait_for_queries(slot, tile, at.m);
+    start_scores(slot, s);
+    start_dp(slot, dp);
+    if (!First && Problem::kDqFirst && at.left + 1 < tile.steps) hand_dq_over();
     wgmma_wait<1>();
     pin(s.data);
-    if (!full) mask(tile, m, s);
-    make_probabilities(s);
+    if (!full) mask(tile, at.m, s);
+    make_probabilities(slot, s);
     wgmma_wait<0>();
     pin(dp.data);
-    make_score_gradients(s, dp);
+    make_score_gradients(slot, s, dp);
     pack_operand<T>(s, p);
-    add_product(dv, p, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
+    if constexpr (!Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
     pack_operand<T>(dp, ds);
-    write_ds(ds);
-    DqTile dq;
-    if constexpr (!First) start_dq(dq);
-    add_product(dk, ds, Problem::kOffsetQ + at_.index() * Problem::kBytesQ);
-    hand_ds_over();
+    write_ds(slot, ds);
+    if constexpr (!First) start_dq(1 - slot, dq);
+    if constexpr (Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
+    add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
+    hand_ds_over(slot);
+    if constexpr (!First) {
+      wgmma_wait<Problem::kDqFirst ? 2 : 1>();
+      stage_dq(1 - slot, dq);
+      if constexpr (!Problem::kDqFirst) hand_dq_over();
+    }
     wgmma_wait<0>();
     pin(dk.data);
     pin(dv.data);
-    release(shared_.empty[at_.index()]);
-    if constexpr (!First) stage_dq(dq);
+    warp_sync();  // all lanes have read lse and delta
+    release(shared_.empty[slot]);
     at_.advance();
+  }
+
+  // dq of the last query tile, which lay in this slot.
+  PA_DEVICE void finish(int slot, const BwdWsTile& tile) {
+    DqTile dq;
+    if (Problem::kDqFirst && tile.steps > 1) hand_dq_over();
+    start_dq(slot, dq);
+    wgmma_wait<0>();
+    stage_dq(slot, dq);
+    hand_dq_over();
   }
 
   PA_DEVICE int warp() const { return tid_ / 32; }
   PA_DEVICE int lane() const { return tid_ % 32; }
 
   // The tiles of the current slot have arrived, without rows of others.
-  PA_DEVICE void wait_for_queries(const BwdWsTile& tile, int32_t m) const {
-    const int s = at_.index();
-    shared_.full[s].wait(at_.parity());
+  PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, int32_t m) const {
+    shared_.full[slot].wait(at_.parity());
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + s * Problem::kBytesQ, valid,
-                                                                tid_);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + s * Problem::kBytesDo,
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
+                                                                valid, tid_);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
                                                                valid, tid_);
     all_cleared();
   }
@@ -119,12 +145,12 @@ class BwdWsConsumer {
   }
 
   // s = k q^T of the current slot, in flight.
-  PA_DEVICE void start_scores(ScoreTile& s) const {
-    start_transposed<Problem::kHeadDimQk>(s, 0, Problem::kOffsetQ + at_.index() * Problem::kBytesQ);
+  PA_DEVICE void start_scores(int slot, ScoreTile& s) const {
+    start_transposed<Problem::kHeadDimQk>(s, 0, Problem::kOffsetQ + slot * Problem::kBytesQ);
   }
   // dp = v do^T of the current slot, in flight.
-  PA_DEVICE void start_dp(ScoreTile& dp) const {
-    start_transposed<Problem::kHeadDimV>(dp, Problem::kOffsetV, Problem::kOffsetDo + at_.index() * Problem::kBytesDo);
+  PA_DEVICE void start_dp(int slot, ScoreTile& dp) const {
+    start_transposed<Problem::kHeadDimV>(dp, Problem::kOffsetV, Problem::kOffsetDo + slot * Problem::kBytesDo);
   }
   // acc = keys [this warpgroup's 64, HeadDim] . queries [kBlockQ, HeadDim]^T
   template <int HeadDim>
@@ -156,16 +182,14 @@ class BwdWsConsumer {
   }
 
   // dq = ds^T k of the slot before, this consumer's share, in flight; waits for the other's ds.
-  PA_DEVICE void start_dq(DqTile& dq) const {
-    const RingSlot<Problem::kStages> slot = at_.previous();
-    const int s = slot.index();
+  PA_DEVICE void start_dq(int slot, DqTile& dq) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
     const int row_slab = Problem::kSplitsRows ? group_ : 0, col_slab = Problem::kSplitsRows ? 0 : group_;
     const uint64_t ds = descriptor_transposed(
-        smem_address(smem_) + Problem::kOffsetDs + s * Problem::kBytesDs + row_slab * kSlab, kSlab);
+        smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row_slab * kSlab, kSlab);
     const uint64_t k =
         descriptor_transposed(smem_address(smem_) + col_slab * Problem::kDqColumns / kBoxColumns * kSlab, kSlab);
-    shared_.ds_full[s].wait(slot.parity());
+    shared_.ds_full[slot].wait(at_.previous().parity());
     pin(dq.data);
     wgmma_fence();
     PA_UNROLL
@@ -187,8 +211,8 @@ class BwdWsConsumer {
   }
 
   // Scores -> probabilities.
-  PA_DEVICE void make_probabilities(ScoreTile& s) const {
-    const float2* lse_log2 = reinterpret_cast<const float2*>(shared_.lse_log2[at_.index()]) + lane() % 4;
+  PA_DEVICE void make_probabilities(int slot, ScoreTile& s) const {
+    const float2* lse_log2 = reinterpret_cast<const float2*>(shared_.lse_log2[slot]) + lane() % 4;
     PA_UNROLL
     for (int c = 0; c < ScoreTile::kColSlots; c += 2) {
       const float2 x = lse_log2[c * 2];
@@ -201,8 +225,8 @@ class BwdWsConsumer {
   }
 
   // dp -> ds
-  PA_DEVICE void make_score_gradients(const ScoreTile& p, ScoreTile& dp) const {
-    const float2* minus_delta = reinterpret_cast<const float2*>(shared_.minus_delta[at_.index()]) + lane() % 4;
+  PA_DEVICE void make_score_gradients(int slot, const ScoreTile& p, ScoreTile& dp) const {
+    const float2* minus_delta = reinterpret_cast<const float2*>(shared_.minus_delta[slot]) + lane() % 4;
     PA_UNROLL
     for (int c = 0; c < ScoreTile::kColSlots; c += 2) {
       const float2 x = minus_delta[c * 2];
@@ -215,30 +239,30 @@ class BwdWsConsumer {
   }
 
   // ds [keys, queries] of this warp to shared memory, for the products of both consumers.
-  PA_DEVICE void write_ds(const Operand& ds) const {
-    const int row = warp() * 16 + lane() % 16;
-    const uint32_t out = smem_address(smem_) + Problem::kOffsetDs + at_.index() * Problem::kBytesDs + row * kSlabBytes;
-    shared_.ds_empty[at_.index()].wait(at_.parity() ^ 1);
+  PA_DEVICE void write_ds(int slot, const Operand& ds) const {
+    const int tid = opaque(tid_);  // so that addresses are computed here, not kept in registers
+    const int row = tid / 32 * 16 + tid % 16, first_chunk = tid % 32 / 16 ^ row % 8;
+    const uint32_t out = smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row * kSlabBytes;
+    shared_.ds_empty[slot].wait(at_.parity() ^ 1);
     PA_UNROLL
     for (int k = 0; k < kQuerySteps; ++k) {
-      const int slab = k / 4, chunk = k % 4 * 2 + lane() / 16;
-      store_matrices(out + slab * Problem::kBlockKv * kSlabBytes + (chunk ^ row % 8) * 16, ds[k]);
+      const int slab = k / 4, chunk = first_chunk ^ k % 4 * 2;
+      store_matrices(out + slab * Problem::kBlockKv * kSlabBytes + chunk * 16, ds[k]);
     }
   }
-  PA_DEVICE void hand_ds_over() const {
+  PA_DEVICE void hand_ds_over(int slot) const {
     fence_async_proxy();
     warp_sync();  // all lanes have written
-    release(shared_.ds_full[at_.index()]);
+    release(shared_.ds_full[slot]);
   }
 
   // This warp's share of dq to shared memory, in the order of the scratch.
-  PA_DEVICE void stage_dq(DqTile& dq) {
+  PA_DEVICE void stage_dq(int slot, DqTile& dq) {
     pin(dq.data);
-    release(shared_.ds_empty[at_.previous().index()]);
+    release(shared_.ds_empty[slot]);
     const float scale = p_.attn_scale;
     float4* staging = reinterpret_cast<float4*>(smem_ + Problem::kOffsetDq + warp() * Problem::kBytesDq) + lane();
-    shared_.dq_empty[group_].wait(dq_staged_ % 2 ^ 1);
-    ++dq_staged_;
+    shared_.dq_empty[group_].wait(slot ^ 1);  // dq of slot 0 and of slot 1 alternate
     PA_UNROLL
     for (int n = 0; n < DqTile::kN / 8; ++n) {
       staging[n * 32] = make_float4(dq.at(0, 2 * n) * scale, dq.at(0, 2 * n + 1) * scale, dq.at(1, 2 * n) * scale,
@@ -246,8 +270,6 @@ class BwdWsConsumer {
     }
   }
   PA_DEVICE void hand_dq_over() {
-    if (dq_handed_over_ == dq_staged_) return;
-    dq_handed_over_ = dq_staged_;
     fence_async_proxy();
     warp_sync();  // all lanes have written
     release(shared_.dq_full[group_]);
@@ -259,7 +281,6 @@ class BwdWsConsumer {
   int tid_;
   int group_;  // of consumers
   float exp_scale_;
-  uint32_t dq_staged_ = 0, dq_handed_over_ = 0;
   RingSlot<Problem::kStages> at_;
 };
 
