@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from .cases import DIRECTIONS, Case, Group
-from .implementations import LABELS, OURS, Implementation, Tokens, UnavailableError, build
+from .implementations import FASTEST, LABELS, OURS, Implementation, Tokens, UnavailableError, build
 from .machine import ClockReader
 from .options import Options
 from .refcheck import expected_slices, verdict
-from .timing import CpuTimer, CudaTimer, alternate, speed_ratio
+from .timing import CpuTimer, CudaTimer, Timing, alternate, fastest, speed_ratio
 
 
 def run(group: Group, options: Options, timer: CudaTimer | CpuTimer) -> Iterator[dict[str, Any]]:
@@ -55,7 +55,7 @@ def run_case(
                 for name, timing in timings.items()
             },
         }
-        yield row | _comparison(group, case, timings)
+        yield row | comparison(group, timings, checks)
 
 
 def _build_all(group: Group, case: Case, tokens: Tokens) -> tuple[dict[str, Implementation], dict[str, str]]:
@@ -73,9 +73,13 @@ def _check_all(case: Case, tokens: Tokens, usable: dict[str, Implementation]) ->
     return {name: vars(verdict(implementation.results(), slices)) for name, implementation in usable.items()}
 
 
-def _comparison(group: Group, case: Case, timings: dict[str, Any]) -> dict[str, Any]:
+def comparison(group: Group, timings: dict[str, Timing], checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Speed against the peer that the group is measured by, and what it should be; empty without both."""
-    if group.target is None or OURS not in timings or group.target.peer not in timings:
+    right = {name: timings[name] for name in timings if checks.get(name, {}).get("passed", True)}
+    peers = {name: timing for name, timing in right.items() if name != OURS}
+    if group.target is None or OURS not in timings or not peers:
         return {}
-    ratio = speed_ratio(timings[OURS], timings[group.target.peer])
-    return {"ratio": ratio, "target": group.target.ratio_for(case)}
+    peer = fastest(peers) if group.target.peer == FASTEST else group.target.peer
+    if peer not in peers:
+        return {}
+    return {"peer": peer, "ratio": speed_ratio(timings[OURS], peers[peer]), "target": group.target.ratio}

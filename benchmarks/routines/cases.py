@@ -24,16 +24,10 @@ DIRECTIONS = ("forward", "backward")
 
 @dataclass(frozen=True)
 class Target:
-    """What a group aims at: `ratio` times the speed of `peer`, for cases with no sequence above `longest_sequence`."""
+    """What a group aims at: `ratio` times the speed of `peer`, which may be "fastest"."""
 
     peer: str
     ratio: float
-    longest_sequence: int | None = None
-
-    def ratio_for(self, case: Case) -> float | None:
-        if self.longest_sequence is not None and case.max_seqlen > self.longest_sequence:
-            return None
-        return self.ratio
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .cases import Case
 
 OURS = "portattn"
+FASTEST = "fastest"  # in the place of a peer: whichever is, in each row
 LABELS = {
     OURS: "portattn",
+    FASTEST: "fastest peer",
     "sdpa": "torch SDPA",
     "sdpa_flash": "FA2 (torch SDPA)",
     "sdpa_cudnn": "cuDNN (torch SDPA)",

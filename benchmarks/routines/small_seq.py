@@ -21,7 +21,7 @@ from .cases import DIRECTIONS, Group
 from .implementations import LABELS, OURS, Implementation, Layout
 from .machine import ClockReader
 from .options import Options
-from .timing import CpuTimer, CudaTimer, Timing, alternate, speed_ratio
+from .timing import CpuTimer, CudaTimer, Timing, alternate, fastest, speed_ratio
 
 COPY = "copy"
 COPY_BYTES = 2 << 30
@@ -125,10 +125,10 @@ def _run_case(
 
 def _best_peer(timings: dict[str, Timing]) -> dict[str, Any]:
     """The fastest peer and how many times faster portattn is; empty without both."""
-    peers = [name for name in timings if name != OURS]
+    peers = {name: timing for name, timing in timings.items() if name != OURS}
     if OURS not in timings or not peers:
         return {}
-    best = min(peers, key=lambda name: timings[name].median_ms)
+    best = fastest(peers)
     return {"best_peer": best, "ratio": speed_ratio(timings[OURS], timings[best])}
 
 

@@ -47,6 +47,10 @@ def speed_ratio(ours: Timing, peer: Timing) -> float:
     return statistics.median(p / o for o, p in zip(ours.samples_ms, peer.samples_ms, strict=True))
 
 
+def fastest(timings: dict[str, Timing]) -> str:
+    return min(timings, key=lambda name: timings[name].median_ms)
+
+
 class CudaTimer:
     """Device time of one call on the current stream."""
 

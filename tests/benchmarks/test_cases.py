@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from routines.cases import Case, Target, document_lengths, load_groups
-from routines.implementations import LABELS
+from routines.cases import Case, document_lengths, load_groups
+from routines.implementations import FASTEST, LABELS
 
 
 def make_case(seqlens: tuple[int, ...], mask: str = "full") -> Case:
@@ -39,7 +39,7 @@ def test_every_group_is_complete() -> None:
         assert set(group.peers) <= set(LABELS), group.name
         assert group.case_names(), group.name
         if group.routine == "attention":
-            assert group.target is not None and group.target.peer in group.peers, group.name
+            assert group.target is not None and group.target.peer in (*group.peers, FASTEST), group.name
             names = group.case_names()
             assert len(names) == len(set(names)), group.name
 
@@ -48,9 +48,3 @@ def test_half_of_the_padded_cpu_batch_is_padding() -> None:
     (group,) = (group for group in load_groups() if group.name == "cpu_packed")
     for case in group.attention_cases():
         assert 2 * case.total_tokens == len(case.seqlens) * case.max_seqlen
-
-
-def test_target_holds_up_to_its_longest_sequence() -> None:
-    target = Target("peer", 1.0, longest_sequence=100)
-    assert target.ratio_for(make_case((100,))) == 1.0
-    assert target.ratio_for(make_case((101, 2))) is None

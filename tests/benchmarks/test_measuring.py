@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from routines.cases import Case
-from routines.implementations import Tokens, UnavailableError, build
+from routines.attention import comparison
+from routines.cases import Case, Group, Target
+from routines.implementations import FASTEST, Tokens, UnavailableError, build
 from routines.refcheck import expected_slices, verdict
 from routines.timing import CpuTimer, Timing, alternate, speed_ratio
 
@@ -62,3 +63,10 @@ def test_rounds_alternate_and_rotate() -> None:
 def test_ratio_is_paired_by_round() -> None:
     """A machine that slows down halfway must not change the ratio."""
     assert speed_ratio(Timing((1.0, 1.0, 10.0)), Timing((2.0, 2.0, 20.0))) == 2.0
+
+
+def test_the_fastest_peer_is_one_that_is_right() -> None:
+    group = Group("g", "Group", "cuda", "attention", "bfloat16", ("a", "b", "wrong"), Target(FASTEST, 1.0))
+    timings = {"portattn": Timing((2.0,)), "a": Timing((3.0,)), "b": Timing((4.0,)), "wrong": Timing((1.0,))}
+    assert comparison(group, timings, {"wrong": {"passed": False}}) == {"peer": "a", "ratio": 1.5, "target": 1.0}
+    assert comparison(group, {"portattn": Timing((2.0,))}, {}) == {}

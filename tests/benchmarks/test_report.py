@@ -21,7 +21,7 @@ def make_row(ratio: float, passed: bool = True) -> dict[str, Any]:
 
 
 def make_group(*rows: dict[str, Any]) -> dict[str, Any]:
-    target = {"peer": "sdpa", "ratio": 0.9, "longest_sequence": None}
+    target = {"peer": "sdpa", "ratio": 0.9}
     settings = {"name": "g", "title": "Group", "device": "cuda", "routine": "attention", "peers": ["sdpa"]}
     return {**settings, "target": target, "rows": list(rows)}
 
