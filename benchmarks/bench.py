@@ -16,6 +16,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ PAGE = REPOSITORY / "docs" / "performance.md"
 PICTURES = REPOSITORY / "docs" / "images"
 
 
-def parse_arguments(groups: list[Group]) -> argparse.Namespace:
+def parse_arguments(groups: list[Group], words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [group.name for group in groups]
     parser.add_argument("--group", action="append", choices=names, help="a file of cases/; repeat for several")
@@ -57,11 +58,11 @@ def parse_arguments(groups: list[Group]) -> argparse.Namespace:
     parser.add_argument(
         "--update-docs", nargs="*", type=Path, metavar="JSON", help="measure nothing; rewrite docs/performance.md"
     )
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def measure(groups: list[Group], arguments: argparse.Namespace, machine: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs the groups; prints each table, and writes the JSON anew, as soon as a group is complete."""
+    """Runs the groups; prints each table as soon as a group is complete, and writes the JSON anew after each row."""
     pattern = re.compile(arguments.filter)
     options = Options(
         rounds=arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS),
@@ -73,7 +74,9 @@ def measure(groups: list[Group], arguments: argparse.Namespace, machine: dict[st
     results = []
     for group in groups:
         began = time.monotonic()
-        results.append(measure_group(group, options))
+        results.append(new_result(group))
+        for _ in measure_group(group, options, results[-1]):
+            write_json(arguments.json, machine, results)
         print(f"\n### {group.title}\n\n{report.group_report(results[-1])}\n", flush=True)
         write_json(arguments.json, machine, results)
         options.progress(f"{group.name}: {time.monotonic() - began:.0f} s")
@@ -89,8 +92,8 @@ def cannot_run(group: Group) -> str:
     return ""
 
 
-def measure_group(group: Group, options: Options) -> dict[str, Any]:
-    result: dict[str, Any] = {
+def new_result(group: Group) -> dict[str, Any]:
+    return {
         "name": group.name,
         "title": group.title,
         "device": group.device,
@@ -98,17 +101,22 @@ def measure_group(group: Group, options: Options) -> dict[str, Any]:
         "dtype": group.dtype,
         "peers": group.peers,
         "target": vars(group.target) if group.target else None,
+        "rows": [],
     }
+
+
+def measure_group(group: Group, options: Options, result: dict[str, Any]) -> Iterator[None]:
+    """Fills the result in, and yields after each row."""
     if reason := cannot_run(group):
-        return result | {"skipped": reason}
-    result["rows"] = []
+        result["skipped"] = reason
+        return
     try:
         for row in ROUTINES[group.routine](group, options, make_timer(group.device)):
             result["rows"].append(row)
+            yield
     except Exception as error:  # the rows that were measured still count, and so do the other groups
         traceback.print_exc()
         result["error"] = f"stopped by {type(error).__name__}: {error}"
-    return result
 
 
 def write_json(path: Path | None, machine: dict[str, Any], results: list[dict[str, Any]]) -> None:

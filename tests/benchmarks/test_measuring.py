@@ -1,7 +1,12 @@
-"""The reference check can fail, layouts convert back, and timing alternates."""
+"""The reference check can fail, layouts convert back, timing alternates, and what was measured is kept."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import bench
 import pytest
 import torch
 from routines.attention import comparison
@@ -70,3 +75,17 @@ def test_the_fastest_peer_is_one_that_is_right() -> None:
     timings = {"portattn": Timing((2.0,)), "a": Timing((3.0,)), "b": Timing((4.0,)), "wrong": Timing((1.0,))}
     assert comparison(group, timings, {"wrong": {"passed": False}}) == {"peer": "a", "ratio": 1.5, "target": 1.0}
     assert comparison(group, {"portattn": Timing((2.0,))}, {}) == {}
+
+
+def test_rows_are_saved_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped_from_outside(*_: object) -> Iterator[dict[str, str]]:
+        yield {"case": "first"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(bench.ROUTINES, "attention", stopped_from_outside)
+    group = Group("g", "Group", "cpu", "attention", "float32", ())
+    arguments = bench.parse_arguments([group], ["--json", str(tmp_path / "out.json")])
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure([group], arguments, {"gpu": "GPU"})
+    (saved,) = json.loads((tmp_path / "out.json").read_text())["groups"]
+    assert saved["rows"] == [{"case": "first"}]
