@@ -66,7 +66,18 @@ struct CuSeqlensKernel {
     const bool is_q = ctx.y == 0;
     const SegmentSide& side = is_q ? params.sides.q : params.sides.kv;
     if (side.cu_seqlens == nullptr) return;
-    const Segments segments(side, is_q ? params.segments_q : params.segments_kv);
+    const FastDivisor& of_row = is_q ? params.segments_q : params.segments_kv;
+    if (side.rows == 1) {
+      sum(params, ctx, side, Segments<true>(side, of_row));
+    } else {
+      sum(params, ctx, side, Segments<false>(side, of_row));
+    }
+  }
+
+ private:
+  template <class Segments>
+  static PA_DEVICE void sum(const Params& params, const BlockCtx& ctx, const SegmentSide& side,
+                            const Segments& segments) {
     int32_t* scratch = reinterpret_cast<int32_t*>(ctx.smem);
     const int64_t count = side.rows * side.segments, chunk = side.segment_ids != nullptr ? count : params.chunk;
     const int64_t begin = ctx.x * chunk, end = min_of(begin + chunk, count);
@@ -79,7 +90,6 @@ struct CuSeqlensKernel {
     if (side.cu_seqlens_padded != nullptr) side.cu_seqlens_padded[count] = int32_t(side.rows * side.row_tokens);
   }
 
- private:
   // Of all segments before a place.
   struct Totals {
     int32_t tokens;
@@ -92,7 +102,9 @@ struct CuSeqlensKernel {
     PA_DEVICE int32_t end() const { return length > 0 ? start + length : 0; }
   };
 
-  // Where the segments of a side are described: in lengths and starts, or by segment ids where the results will be.
+  // Where the segments of a side are described: in lengths and starts, or by segment ids where the results will be. The
+  // last block of a long batch divides for each segment, and that is half of its work, unless there is one row.
+  template <bool OneRow>
   struct Segments {
     PA_DEVICE Segments(const SegmentSide& side, const FastDivisor& row_divisor)
         : lengths(side.lengths),
@@ -108,14 +120,16 @@ struct CuSeqlensKernel {
 
     // As it is described; nothing else waits for it.
     PA_DEVICE Segment load(int32_t index) const {
-      return Segment{starts == nullptr ? 0 : starts[index + fast_divide(index, of_row) * stride_gap], lengths[index]};
+      return Segment{starts == nullptr ? 0 : starts[index + row(index) * stride_gap], lengths[index]};
     }
 
     // In the batch, and cut to its row.
     PA_DEVICE Segment cut(int32_t index, const Segment& described) const {
       const int32_t first = clamp(described.start, 0, row_tokens);
-      return Segment{fast_divide(index, of_row) * row_tokens + first, clamp(described.length, 0, row_tokens - first)};
+      return Segment{row(index) * row_tokens + first, clamp(described.length, 0, row_tokens - first)};
     }
+
+    PA_DEVICE int32_t row(int32_t index) const { return OneRow ? 0 : fast_divide(index, of_row); }
 
     const int32_t *lengths, *starts;
     int32_t stride_gap;  // entries of a row of starts that belong to no segment
@@ -132,6 +146,7 @@ struct CuSeqlensKernel {
   }
 
   // Of segments [0, count).
+  template <class Segments>
   static PA_DEVICE Totals totals(const Segments& segments, int64_t count, int32_t* scratch, int tid) {
     Totals mine{0, 0};
     for (int64_t first = tid; first < count; first += kThreads * kAhead) {
@@ -153,6 +168,7 @@ struct CuSeqlensKernel {
   }
 
   // Places segment `index` of each thread. All threads take part; those at `limit` and beyond write nothing.
+  template <class Segments>
   static PA_DEVICE void place(const SegmentSide& side, const Segments& segments, int64_t index, int64_t limit,
                               int32_t* scratch, int tid, Totals* before) {
     const int32_t i = static_cast<int32_t>(index);
