@@ -1,72 +1,107 @@
 // dq [t, h, d_qk] = the dq scratch (attn/params.h) back in row order, rounded once to the dtype; padding rows 0.
+//
+// A block takes as many tokens as a block of the scratch has rows, and a section of their heads' 16-byte vectors.
+// Threads that follow each other take tokens that do: those of a warp then read whole sectors of the scratch together.
 #pragma once
 
-#include "bwd_common/row_walk.cuh"
+#include "bwd_common/token_block.cuh"
+#include "device/vector.cuh"
 #include "tile/arch_select.cuh"
 
 namespace portattn {
 
 struct ConvertDqParams {
   AttnParams attn;
-  bool wide;  // dq can be written in 16-byte vectors
+  FastDivisor head_vectors;  // 16-byte vectors of a head
+  FastDivisor sections;      // of a token's vectors, all heads together
 };
 
-template <class T>
+// Is an element of the scratch where its row, its vector and its place in the vector add up to, and columns are
+// neighbours in pairs? Vectors are found and read so.
+template <class Layout, int VectorSize>
+constexpr bool scratch_adds_up() {
+  for (int row = 0; row < DqScratch::kRows; ++row) {
+    for (int col = 0; col < 16; ++col) {
+      const int place = col % VectorSize, vector = col - place;
+      const int sum = Layout::offset(row, 0) + Layout::offset(0, vector) + Layout::offset(0, place / 2 * 2) + place % 2;
+      if (Layout::offset(row, col) != sum) return false;
+    }
+  }
+  return true;
+}
+
+// IsWide: dq can be written in 16-byte vectors.
+template <class T, bool IsWide>
 struct ConvertDqKernel {
   using Params = ConvertDqParams;
-  static constexpr int kThreads = RowWalk::kThreads;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int kTokens = DqScratch::kRows;
+  static constexpr int kThreads = kWarpSize == 1 ? 1 : 128;
+  static constexpr int kMinBlocks = 12;
+  static constexpr int kLanes = kThreads < kTokens ? 1 : kThreads / kTokens;  // that share a token
+  static constexpr int kVectors = kWarpSize == 1 ? 64 : 2;  // of a lane and a token, read before one is written
+  static constexpr int kSection = kLanes * kVectors;
+  static_assert(scratch_adds_up<typename Arch::ScratchLayout, Vec16<T>::kSize>());
+  using Tokens = TokenBlock<kThreads, kTokens>;
 
   struct Shared {
-    BlockTokens tokens;
-    const float* block[RowWalk::kTokens];  // scratch of the token's group and head 0; null for padding
-    int row[RowWalk::kTokens];             // the token's row in it
+    T* to[kTokens];
+    const float* from[kTokens];  // in the scratch; null for padding
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
-    constexpr int kVec = Vec16<T>::kSize;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
-    const int count = place(p, shared, ctx);
-    const RowWalk walk(ceil_div(p.head_dim_qk, kVec), ctx.tid);
-    for (int r = walk.first; r < count * p.num_heads_q; r += walk.step) {
-      // Heads outside, so that rows 8 apart, whose scratch shares sectors, are read close together.
-      const int t = r % count, head = r / count;
-      const float* block = shared.block[t];
-      if (block != nullptr) block += static_cast<int64_t>(head) * DqScratch::kRows * p.head_dim_qk;
-      T* out = shared.tokens.row[t].template pointer<T>(p.dq, head);
-      for (int d = walk.lane * kVec; d < p.head_dim_qk; d += walk.team * kVec) {
-        store_vec(out + d, gather(block, shared.row[t], d), p.head_dim_qk - d, params.wide);
-      }
+    // From the end: what the kernel before added last is still in the L2 cache.
+    const int32_t x = ctx.grid_x - 1 - ctx.x, tokens = fast_divide(x, params.sections);
+    const int32_t section = x - tokens * static_cast<int32_t>(params.sections.divisor);
+    const int count =
+        Tokens::place(p.q_side, p.batch, tokens, ctx.tid,
+                      [&](int t, const TokenRow& row, int32_t sequence) { place(p, row, sequence, t, shared); });
+    for (int t = ctx.tid % kTokens; t < count; t += kThreads) {
+      convert(params, shared.from[t], shared.to[t], section * kSection + ctx.tid / kTokens);
     }
   }
 
  private:
-  static PA_DEVICE int place(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
-    const int count = shared.tokens.place(p.q_side, p.batch, ctx);
-    for (int t = ctx.tid; t < count; t += kThreads) {
-      const int32_t seq = shared.tokens.seq[t];
-      shared.block[t] = nullptr;
-      if (seq < 0) continue;
-      const SeqRows rows = seq_rows(p.q_side, p.batch, seq);
-      const int64_t row = shared.tokens.row[t].token - rows.start;
-      shared.block[t] = dq_scratch(p, seq, rows, 0) + row / DqScratch::kRows * dq_scratch_step(p);
-      shared.row[t] = static_cast<int>(row % DqScratch::kRows);
-    }
-    block_sync();  // all tokens know their place in the scratch
-    return count;
+  // Column 0 of head 0.
+  static PA_DEVICE void place(const AttnParams& p, const TokenRow& token, int32_t seq, int t, Shared& shared) {
+    shared.to[t] = token.template pointer<T>(p.dq, 0);
+    shared.from[t] = nullptr;
+    if (seq < 0) return;
+    const SeqRows rows = seq_rows(p.q_side, p.batch, seq);
+    const int64_t row = token.token - rows.start;
+    shared.from[t] = dq_scratch(p, seq, rows, 0) + row / DqScratch::kRows * dq_scratch_step(p) +
+                     Arch::ScratchLayout::offset(static_cast<int>(row % DqScratch::kRows), 0);
   }
 
-  // Pairs of columns are neighbours in every arch's ScratchLayout.
-  static PA_DEVICE Vec16<T> gather(const float* block, int row, int col) {
+  // Vectors first, first + kLanes ... of a token, counted on from head to head as they lie in the scratch: heads are
+  // whole strips of 8 columns.
+  static PA_DEVICE void convert(const Params& params, const float* from, T* to, int32_t first) {
+    const AttnParams& p = params.attn;
+    constexpr int kVec = Vec16<T>::kSize;
+    const int32_t per_head = static_cast<int32_t>(params.head_vectors.divisor), end = p.num_heads_q * per_head;
+    Vec16<T> vectors[kVectors] = {};
+    PA_UNROLL
+    for (int i = 0; i < kVectors; ++i) {
+      const int32_t v = first + i * kLanes;
+      if (from != nullptr && v < end) vectors[i] = gather(from + Arch::ScratchLayout::offset(0, v * kVec));
+    }
+    PA_UNROLL
+    for (int i = 0; i < kVectors; ++i) {
+      const int32_t v = first + i * kLanes, head = fast_divide(v, params.head_vectors);
+      const int32_t col = (v - head * per_head) * kVec;
+      if (v < end) store_vec(to + head * p.dq.head_stride + col, vectors[i], p.head_dim_qk - col, IsWide);
+    }
+  }
+
+  static PA_DEVICE Vec16<T> gather(const float* from) {
     struct alignas(8) Pair {
       float x, y;
     };
-    Vec16<T> out = {};
-    if (block == nullptr) return out;
+    Vec16<T> out;
     PA_UNROLL
     for (int i = 0; i + 1 < Vec16<T>::kSize; i += 2) {
-      const Pair pair = *reinterpret_cast<const Pair*>(block + Arch::ScratchLayout::offset(row, col + i));
+      const Pair pair = *reinterpret_cast<const Pair*>(from + Arch::ScratchLayout::offset(0, i));
       out.data[i] = from_acc<T>(pair.x);
       out.data[i + 1] = from_acc<T>(pair.y);
     }
@@ -74,11 +109,21 @@ struct ConvertDqKernel {
   }
 };
 
+template <class T, bool IsWide>
+int run_convert_dq(const AttnParams& p, void* stream) {
+  using Kernel = ConvertDqKernel<T, IsWide>;
+  const int32_t head_vectors = ceil_div(p.head_dim_qk, Vec16<T>::kSize);
+  const int32_t sections = ceil_div(p.num_heads_q * head_vectors, Kernel::kSection);
+  const ConvertDqParams params{p, make_fast_divisor(static_cast<uint32_t>(head_vectors)),
+                               make_fast_divisor(static_cast<uint32_t>(sections))};
+  return launch<Kernel>(params, Grid{Kernel::Tokens::count(p.q_side, p.batch) * sections, 1},
+                        sizeof(typename Kernel::Shared), stream);
+}
+
 template <class T>
 int run_convert_dq(const AttnParams& p, void* stream) {
-  const ConvertDqParams params{p, rows_aligned(p.dq, p.head_dim_qk, sizeof(T), 16)};
-  return launch<ConvertDqKernel<T>>(params, RowWalk::grid(p.q_side, p.batch),
-                                    sizeof(typename ConvertDqKernel<T>::Shared), stream);
+  return rows_aligned(p.dq, p.head_dim_qk, sizeof(T), 16) ? run_convert_dq<T, true>(p, stream)
+                                                          : run_convert_dq<T, false>(p, stream);
 }
 
 }  // namespace portattn

@@ -1,75 +1,132 @@
 // delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and the dq scratch = 0.
+//
+// A block takes a few tokens with all their heads. A team of lanes takes one (token, head) row at a time, its lanes the
+// row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
 #pragma once
 
-#include "bwd_common/row_walk.cuh"
+#include "bwd_common/token_block.cuh"
+#include "device/vector.cuh"
+#include "device/warp.cuh"
 
 namespace portattn {
 
 struct DeltaParams {
   AttnParams attn;
-  bool wide;  // o and do can be read in 16-byte vectors
+  FastDivisor heads;
 };
 
-template <class T>
+// The lanes that share a row: the fewest, a power of two, that read `vectors` at once.
+template <int Threads>
+struct RowTeam {
+  static constexpr int kMaxLanes = kWarpSize < 16 ? kWarpSize : 16;  // the largest power of two for small heads
+
+  int lanes, lane, first, step;
+
+  PA_DEVICE RowTeam(int32_t vectors, int tid) {
+    lanes = 1;
+    while (lanes < kMaxLanes && lanes < vectors) lanes *= 2;
+    lane = tid % lanes;
+    first = tid / lanes;
+    step = Threads / lanes;
+  }
+
+  // Sum over the team; every lane of the warp must call it.
+  template <class V>
+  PA_DEVICE V sum(V v) const {
+    for (int mask = lanes / 2; mask > 0; mask /= 2) v += shuffle_xor(v, mask);
+    return v;
+  }
+};
+
+// IsWide: o and do can be read in 16-byte vectors.
+template <class T, bool IsWide>
 struct DeltaKernel {
   using Params = DeltaParams;
   using Acc = AccOf<T>;
-  static constexpr int kThreads = RowWalk::kThreads;
-  static constexpr int kMinBlocks = 1;
-  static constexpr int kSmemBytes = sizeof(BlockTokens);
+  static constexpr int kThreads = kWarpSize == 1 ? 1 : 256;
+  static constexpr int kMinBlocks = IsWide ? 8 : 4;
+  static constexpr int kTokens = 4;
+  static constexpr int kSums = kWarpSize == 1 ? Vec16<T>::kSize : 1;  // side by side in a CPU's vector registers
+  using Tokens = TokenBlock<kThreads, kTokens>;
+
+  // Of the block's tokens and head 0; o and d_o null for padding.
+  struct Shared {
+    const T* o[kTokens];
+    const T* d_o[kTokens];
+    float* delta[kTokens];
+  };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    BlockTokens& tokens = *reinterpret_cast<BlockTokens*>(ctx.smem);
-    const int count = tokens.place(params.attn.q_side, params.attn.batch, ctx);
-    write_delta(params, tokens, count, ctx.tid);
-    if (params.attn.dq_accum.data != nullptr) zero_accum(params.attn, ctx);
+    const AttnParams& p = params.attn;
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
+    const int count =
+        Tokens::place(p.q_side, p.batch, ctx.x, ctx.tid, [&](int t, const TokenRow& row, int32_t sequence) {
+          shared.o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.o, 0);
+          shared.d_o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.d_o, 0);
+          shared.delta[t] = row.template pointer<float>(p.delta, 0);
+        });
+    write_delta(params, shared, count, ctx.tid);
+    if (p.dq_accum.data != nullptr) zero_accum(p, ctx);
   }
 
  private:
-  static PA_DEVICE void write_delta(const DeltaParams& params, const BlockTokens& tokens, int count, int tid) {
+  static PA_DEVICE void write_delta(const DeltaParams& params, const Shared& shared, int count, int tid) {
     const AttnParams& p = params.attn;
-    constexpr int kVec = Vec16<T>::kSize;
-    const RowWalk walk(ceil_div(p.head_dim_v, kVec), tid);
+    const RowTeam<kThreads> team(ceil_div(p.head_dim_v, Vec16<T>::kSize), tid);
     const int rows = count * p.num_heads_q;
     // Rounded up, so that all lanes of a warp reach every sum.
-    for (int r = walk.first; r < ceil_div(rows, walk.step) * walk.step; r += walk.step) {
-      const int t = r < rows ? r / p.num_heads_q : 0, head = r % p.num_heads_q;
-      const TokenRow& row = tokens.row[t];
-      const int dim = r < rows && tokens.seq[t] >= 0 ? p.head_dim_v : 0;
-      const T* o = row.template pointer<const T>(p.o, head);
-      const T* d_o = row.template pointer<const T>(p.d_o, head);
-      Acc sums[kVec] = {};
-      for (int d = walk.lane * kVec; d < dim; d += walk.team * kVec) {
-        const Vec16<T> x = load_vec(o + d, dim - d, params.wide), y = load_vec(d_o + d, dim - d, params.wide);
-        PA_UNROLL
-        for (int i = 0; i < kVec; ++i) sums[i] += static_cast<Acc>(to_float(x.data[i])) * to_float(y.data[i]);
-      }
-      Acc sum = Acc(0);
-      PA_UNROLL
-      for (int i = 0; i < kVec; ++i) sum += sums[i];
-      sum = walk.team_sum(sum);
-      if (r < rows && walk.lane == 0) *row.template pointer<float>(p.delta, head) = static_cast<float>(sum);
+    PA_NO_UNROLL
+    for (int r = team.first; r < ceil_div(rows, team.step) * team.step; r += team.step) {
+      const int t = r < rows ? fast_divide(r, params.heads) : 0, head = r - t * p.num_heads_q;
+      const bool reads = r < rows && shared.o[t] != nullptr;
+      const Acc sum = team.sum(
+          reads ? lane_sum(shared.o[t] + head * p.o.head_stride, shared.d_o[t] + head * p.d_o.head_stride, p, team)
+                : Acc(0));
+      if (r < rows && team.lane == 0) shared.delta[t][head * p.delta.head_stride] = static_cast<float>(sum);
     }
   }
 
-  // Blocks take groups of the scratch in turn; a group is one contiguous piece.
+  static PA_DEVICE Acc lane_sum(const T* o, const T* d_o, const AttnParams& p, const RowTeam<kThreads>& team) {
+    constexpr int kVec = Vec16<T>::kSize;
+    Acc sums[kSums] = {};
+    PA_NO_UNROLL
+    for (int d = team.lane * kVec; d < p.head_dim_v; d += team.lanes * kVec) {
+      const Vec16<T> x = load_vec(o + d, p.head_dim_v - d, IsWide), y = load_vec(d_o + d, p.head_dim_v - d, IsWide);
+      PA_UNROLL
+      for (int i = 0; i < kVec; ++i) sums[i % kSums] += static_cast<Acc>(to_float(x.data[i])) * to_float(y.data[i]);
+    }
+    Acc sum = Acc(0);
+    PA_UNROLL
+    for (int i = 0; i < kSums; ++i) sum += sums[i];
+    return sum;
+  }
+
+  // Blocks take pieces of the scratch in turn, each as much as its tokens need.
   static PA_DEVICE void zero_accum(const AttnParams& p, const BlockCtx& ctx) {
     constexpr int kVec = Vec16<float>::kSize;
-    const int64_t groups = dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch);
-    const int64_t vectors = dq_scratch_step(p) / kVec;
-    const Vec16<float> zero = {};
-    for (int64_t group = ctx.x; group < groups; group += ctx.grid_x) {
-      Vec16<float>* out = reinterpret_cast<Vec16<float>*>(p.dq_accum.data) + group * vectors;
-      for (int64_t i = ctx.tid; i < vectors; i += kThreads) out[i] = zero;
+    const int64_t vectors = dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch) * dq_scratch_step(p) / kVec;
+    const int64_t piece = dq_scratch_step(p) / DqScratch::kRows * kTokens / kVec;
+    for (int64_t first = ctx.x * piece; first < vectors; first += ctx.grid_x * piece) {
+      Vec16<float>* out = reinterpret_cast<Vec16<float>*>(p.dq_accum.data) + first;
+      const int64_t count = min_of(piece, vectors - first);
+      for (int64_t i = ctx.tid; i < count; i += kThreads) out[i] = Vec16<float>{};
     }
   }
 };
 
+template <class T, bool IsWide>
+int run_delta(const AttnParams& p, void* stream) {
+  using Kernel = DeltaKernel<T, IsWide>;
+  const DeltaParams params{p, make_fast_divisor(static_cast<uint32_t>(p.num_heads_q))};
+  return launch<Kernel>(params, Grid{Kernel::Tokens::count(p.q_side, p.batch), 1}, sizeof(typename Kernel::Shared),
+                        stream);
+}
+
 template <class T>
 int run_delta(const AttnParams& p, void* stream) {
-  const DeltaParams params{
-      p, rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16)};
-  return launch<DeltaKernel<T>>(params, RowWalk::grid(p.q_side, p.batch), DeltaKernel<T>::kSmemBytes, stream);
+  const bool is_wide =
+      rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16);
+  return is_wide ? run_delta<T, true>(p, stream) : run_delta<T, false>(p, stream);
 }
 
 }  // namespace portattn
