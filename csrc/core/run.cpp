@@ -62,6 +62,7 @@ NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, 
                            choice.tile_rows_kv, layout.tile_capacity_kv);
     place_plan(layout, workspace, kSpansKv, kTilesKv, kNumTilesKv, &plan.kv, &params->kv_side.plan);
   }
+  if (direction == NVTE_FORWARD) plan.next_item = params->next_item;
   return check_launch(resolved, resolved.device.plugin->seq_plan(plan, launch.stream), "the sequence plan");
 }
 

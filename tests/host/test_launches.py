@@ -193,6 +193,18 @@ def test_sequence_plan(api: Api, fake: Fake, changes: dict, direction: int, rows
         assert numbers(kernel[f"{side}_side"]) == [1, tokens, 0, spans, tiles, num_tiles]
 
 
+@pytest.mark.parametrize(("direction", "zeroed_by"), [(FORWARD, "seq_plan"), (BACKWARD, "delta")])
+def test_a_launch_before_the_kernel_zeroes_its_counter_of_work(
+    api: Api, fake: Fake, direction: int, zeroed_by: str
+) -> None:
+    _, calls = record(api, fake, BASE_THD, direction)
+    kernel = next(fields for name, fields in calls.items() if name.endswith(("_fwd", "_bwd")))
+    assert int(kernel["next_item"]) != 0
+    zeroing = {name for name in ("seq_plan", "delta") if int(calls.get(name, {}).get("next_item", 0))}
+    assert zeroing == {zeroed_by}
+    assert calls[zeroed_by]["next_item"] == kernel["next_item"]
+
+
 def test_padded_starts_reach_the_plan(api: Api, fake: Fake) -> None:
     problem = Problem(BASE_THD)
     problem.inputs["cu_seqlens_kv_padded"] = Buffer("int32", [3])
@@ -227,6 +239,8 @@ def workspace_pieces(problem: Problem, calls: dict[str, dict[str, str]]) -> list
         *_, capacity, spans, tiles, num_tiles = numbers(calls["seq_plan"][side])
         sized = [(spans, 12 * (problem.batch + 1)), (tiles, 8 * capacity), (num_tiles, 4)]
         pieces += [(address, size) for address, size in sized if address]
+    if counter := max((int(fields.get("next_item", 0)) for fields in calls.values()), default=0):
+        pieces.append((counter, 4))
     if "delta" in calls:
         rows = problem.attributes.get("total_tokens_q", problem.batch * problem.attributes["max_seqlen_q"])
         pieces.append((numbers(calls["delta"]["delta"])[0], 4 * rows * problem.heads))

@@ -138,7 +138,9 @@ struct AttnParams {
   float dropout = 0.f;                  // 0 off
   const uint64_t* rng_state = nullptr;  // {seed, offset}
   // -- scheduling ---------------------------------------------------------------------------------------------
-  int32_t* next_item = nullptr;  // workspace [1]: items that resident blocks have taken; zeroed by the launcher
+  // Workspace [1]: items that resident blocks have taken. Zeroed by delta, in a forward by the sequence plan, and where
+  // there is no plan either by the launcher.
+  int32_t* next_item = nullptr;
   // -- how ----------------------------------------------------------------------------------------------------
   bool deterministic = false;
   // Most queries and keys of a sequence, as far as the caller promises; 0 = unknown. They choose among the kernels for

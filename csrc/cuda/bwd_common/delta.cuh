@@ -1,4 +1,5 @@
-// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and the dq scratch = 0.
+// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and the dq scratch and the
+// counter of work (AttnParams::next_item) = 0.
 //
 // A block takes a few tokens with all their heads. A team of lanes takes one (token, head) row at a time, its lanes the
 // row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
@@ -58,6 +59,7 @@ struct DeltaKernel {
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     const AttnParams& p = params.attn;
+    if (p.next_item != nullptr && ctx.x == 0 && ctx.tid == 0) *p.next_item = 0;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
     const int count =
         Tokens::place(p.q_side, p.batch, ctx.x, ctx.tid, [&](int t, const TokenRow& row, int32_t sequence) {
@@ -118,8 +120,9 @@ template <class T, bool IsWide>
 int run_delta(const AttnParams& p, void* stream) {
   using Kernel = DeltaKernel<T, IsWide>;
   const DeltaParams params{p, make_fast_divisor(static_cast<uint32_t>(p.num_heads_q))};
-  return launch<Kernel>(params, Grid{Kernel::Tokens::count(p.q_side, p.batch), 1}, sizeof(typename Kernel::Shared),
-                        stream);
+  // One block at least: without queries, too, kernels may take work.
+  const int64_t blocks = max_of<int64_t>(Kernel::Tokens::count(p.q_side, p.batch), 1);
+  return launch<Kernel>(params, Grid{blocks, 1}, sizeof(typename Kernel::Shared), stream);
 }
 
 template <class T>

@@ -100,8 +100,6 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   encode(&params.v, p.v, p.kv_side, p.batch, p.head_dim_v, p.num_heads_kv, Problem::kBlockKv);
   encode(&params.d_o, p.d_o, p.q_side, p.batch, p.head_dim_v, p.num_heads_q, Problem::kBlockQ);
   if (encode.error() != 0) return encode.error();
-  const int error = zero_async(p.next_item, sizeof(int32_t), stream);
-  if (error != 0) return error;
   return launch<Kernel>(params, Grid{min_of<int64_t>(items, num_multiprocessors()), 1}, Kernel::kSmemBytes, stream);
 }
 

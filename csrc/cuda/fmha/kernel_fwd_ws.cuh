@@ -64,10 +64,14 @@ int launch_fmha_fwd_ws(const AttnParams& p, void* stream) {
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);
   encode(&params.v, p.v, p.kv_side, p.batch, p.head_dim_v, p.num_heads_kv, Problem::kBlockKv);
   if (encode.error() != 0) return encode.error();
-  const int error = zero_async(p.next_item, sizeof(int32_t), stream);
-  if (error != 0) return error;
-  return launch<Kernel>(params, Grid{min_of(items, Kernel::kMinBlocks * num_multiprocessors()), 1}, Kernel::kSmemBytes,
-                        stream);
+  const int64_t blocks = min_of(items, Kernel::kMinBlocks * num_multiprocessors());
+  if (items == blocks) params.attn.next_item = nullptr;  // an item each: nothing is left to take
+  const bool is_planned = p.q_side.is_thd || p.kv_side.is_thd;
+  if (items > blocks && !is_planned) {
+    const int error = zero_async(p.next_item, sizeof(int32_t), stream);
+    if (error != 0) return error;
+  }
+  return launch<Kernel>(params, Grid{blocks, 1}, Kernel::kSmemBytes, stream);
 }
 
 }  // namespace portattn

@@ -46,6 +46,7 @@ struct SeqPlanKernel {
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    if (params.next_item != nullptr && ctx.x == 0 && ctx.tid == 0) *params.next_item = 0;
     const SidePlanRequest& side = ctx.x == 0 ? params.q : params.kv;
     if (side.spans == nullptr) return;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);

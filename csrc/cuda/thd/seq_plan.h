@@ -23,6 +23,7 @@ struct SidePlanRequest {
 struct SeqPlanParams {
   int32_t batch = 0;
   SidePlanRequest q, kv;
+  int32_t* next_item = nullptr;  // out: 0 (AttnParams::next_item), unless null
 };
 
 // Most tiles that `batch` sequences and the gap before them can need in a buffer of total_tokens rows.

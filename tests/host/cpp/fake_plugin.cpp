@@ -64,8 +64,8 @@ int note_call(const char* call, const AttnParams& p) {
   note_view("dk", p.dk);
   note_view("dv", p.dv);
   note_view("delta", p.delta);
-  note(" dq_accum=%zu batch=%d heads=%d,%d dims=%d,%d", size_t(address(p.dq_accum.data)), p.batch, p.num_heads_q,
-       p.num_heads_kv, p.head_dim_qk, p.head_dim_v);
+  note(" dq_accum=%zu next_item=%zu batch=%d heads=%d,%d dims=%d,%d", size_t(address(p.dq_accum.data)),
+       size_t(address(p.next_item)), p.batch, p.num_heads_q, p.num_heads_kv, p.head_dim_qk, p.head_dim_v);
   note_side("q_side", p.q_side);
   note_side("kv_side", p.kv_side);
   note(" bottom_right=%d window=%d,%d chunk=%u", p.bottom_right, p.window_left, p.window_right, p.chunk.divisor);
@@ -107,7 +107,7 @@ int fake_seq_plan(const SeqPlanParams& params, void*) {
   note("seq_plan batch=%d", params.batch);
   note_request("q", params.q);
   note_request("kv", params.kv);
-  note("\n");
+  note(" next_item=%zu\n", size_t(address(params.next_item)));
   return finish("seq_plan");
 }
 

@@ -133,7 +133,7 @@ class FwdWsScheduler {
       shared_.tile_full[at.index()].arrive();
       if (index >= items) return;
       shared_.next_wanted.wait(at.count % 2);
-      index = step + atomicAdd(p_.next_item, 1);
+      index = p_.next_item == nullptr ? items : step + atomicAdd(p_.next_item, 1);
     }
   }
 
