@@ -84,5 +84,12 @@ def test_chosen_tiles(name: str, device: str, library: Path, expected: dict[str,
         assert np.array_equal(values, expected[f"plan-{name}/{part}"]), part
 
 
+def test_a_plan_without_tiles_has_the_same_spans(device: str, library: Path) -> None:
+    plan = golden.PLANS["ordinary"]
+    batch, tokens, _, offsets, starts = plan
+    without_tiles = run_plan(library, (batch, tokens, 0, offsets, starts), device)
+    assert np.array_equal(without_tiles["spans"], run_plan(library, plan, device)["spans"])
+
+
 def test_the_file_is_small() -> None:
     assert golden.GOLDEN.stat().st_size < 300_000

@@ -41,7 +41,7 @@ struct RowTeam {
 
 // IsWide: o and do can be read in 16-byte vectors.
 template <class T, bool IsWide>
-struct DeltaKernel {
+struct DeltaKernel : StartsEarly {
   using Params = DeltaParams;
   using Acc = AccOf<T>;
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 256;
@@ -58,6 +58,8 @@ struct DeltaKernel {
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    await_previous_kernel();
+    let_next_kernel_start();
     const AttnParams& p = params.attn;
     if (p.next_item != nullptr && ctx.x == 0 && ctx.tid == 0) *p.next_item = 0;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);

@@ -1,11 +1,13 @@
 // The one __global__ template and its launch. A kernel is a struct:
 //   using Params = ...;  static constexpr int kThreads, kMinBlocks;
 //   PA_DEVICE void operator()(const Params&, const BlockCtx&) const;
+// and derives from StartsEarly (device/overlap.cuh) if it may start before the kernel before it has ended.
 // On the host a launch is an OpenMP loop over the grid, with one thread and its own scratch memory a block.
 #pragma once
 
 #include <cstdint>
 
+#include "device/overlap.cuh"
 #include "device/types.cuh"
 #include "device/warp.cuh"
 
@@ -130,9 +132,14 @@ int launch(const typename Kernel::Params& params, Grid grid, size_t smem_bytes, 
     if (error != cudaSuccess) return static_cast<int>(error);
   }
   void* arguments[] = {const_cast<typename Kernel::Params*>(&params)};
-  return static_cast<int>(cudaLaunchKernel(entry, dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y)),
-                                           dim3(Kernel::kThreads), arguments, smem_bytes,
-                                           static_cast<cudaStream_t>(stream)));
+  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y)), threads(Kernel::kThreads);
+  const cudaStream_t on = static_cast<cudaStream_t>(stream);
+#if !defined(PORTATTN_TARGET_HIP)
+  if (std::is_base_of_v<StartsEarly, Kernel> && device_starts_early()) {
+    return static_cast<int>(launch_early(entry, blocks, threads, arguments, smem_bytes, on));
+  }
+#endif
+  return static_cast<int>(cudaLaunchKernel(entry, blocks, threads, arguments, smem_bytes, on));
 }
 
 #endif

@@ -12,7 +12,7 @@
 namespace portattn {
 
 template <class ProblemType>
-struct FmhaBwdWs {
+struct FmhaBwdWs : StartsEarly {
   using Problem = ProblemType;
   using Params = sm90::BwdWsParams;
   using T = typename Problem::Element;

@@ -9,7 +9,7 @@
 namespace portattn {
 
 template <class ProblemType>
-struct FmhaFwdWs {
+struct FmhaFwdWs : StartsEarly {
   using Problem = ProblemType;
   using Params = sm90::FwdWsParams;
   using T = typename Problem::Element;
@@ -28,6 +28,7 @@ struct FmhaFwdWs {
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
     if (ctx.tid == 0) shared.init();
     block_sync();  // the barriers are there
+    await_previous_kernel();
     if (ctx.tid < 128) {
       sm90::give_registers<Problem::kProducerRegisters>();
       if (ctx.tid == 0) sm90::FwdWsLoader<Problem>(params, ctx.smem, shared).run();

@@ -46,7 +46,8 @@ struct SeqPlanKernel {
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    if (params.next_item != nullptr && ctx.x == 0 && ctx.tid == 0) *params.next_item = 0;
+    let_next_kernel_start();
+    zero_next_item(params, ctx);
     const SidePlanRequest& side = ctx.x == 0 ? params.q : params.kv;
     if (side.spans == nullptr) return;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
@@ -58,6 +59,11 @@ struct SeqPlanKernel {
       if (side.tile_rows > 0) fill_tiles(side, params.batch, first, span, shared, ctx.tid, &tiles_before);
     }
     if (side.tile_rows > 0 && ctx.tid == 0) *side.num_tiles = tiles_before;
+  }
+
+  // By one thread of the grid.
+  static PA_DEVICE void zero_next_item(const SeqPlanParams& params, const BlockCtx& ctx) {
+    if (params.next_item != nullptr && ctx.x == 0 && ctx.y == 0 && ctx.tid == 0) *params.next_item = 0;
   }
 
   // Slot 0 is the gap; slot n is sequence n - 1.

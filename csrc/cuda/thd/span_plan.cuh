@@ -16,6 +16,8 @@ struct SpanPlanKernel {
   static constexpr int kSmemBytes = kThreads / kWarpSize * static_cast<int>(sizeof(int32_t));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    let_next_kernel_start();
+    SeqPlanKernel::zero_next_item(params.plan, ctx);
     const SidePlanRequest& side = ctx.y == 0 ? params.plan.q : params.plan.kv;
     if (side.spans == nullptr) return;
     int32_t* scan = reinterpret_cast<int32_t*>(ctx.smem);

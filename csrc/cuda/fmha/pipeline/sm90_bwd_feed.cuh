@@ -33,6 +33,7 @@ class BwdWsProducer {
       if (!tile.exists) break;
       load(tile);
       slot.advance();
+      await_previous_kernel();  // it zeroes next_item
       describe(step + atomicAdd(p_.next_item, 1), slot);
     }
     shared_.kv_full.arrive();
@@ -131,6 +132,7 @@ class BwdWsRowLoader {
       : p_(p), shared_(shared), loads_lse_(loads_lse), lane_(lane) {}
 
   PA_DEVICE void run() {
+    if (!loads_lse_) await_previous_kernel();  // it computes delta
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
       BwdWsWalk at(tile);
       if (at.left > 0) read(tile, at);
@@ -189,6 +191,7 @@ class BwdWsDqAdder {
       : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), lane_(lane) {}
 
   PA_DEVICE void run() {
+    await_previous_kernel();  // it zeroes the scratch
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
       PA_NO_UNROLL
       for (BwdWsWalk at(tile); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
