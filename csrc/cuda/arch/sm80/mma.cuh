@@ -48,6 +48,14 @@ PA_DEVICE uint32_t pack2(float lo, float hi) {
     return *reinterpret_cast<uint32_t*>(&v);
   }
 }
+template <class T>
+PA_DEVICE float2 unpack2(uint32_t x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&x));
+  } else {
+    return __half22float2(*reinterpret_cast<const __half2*>(&x));
+  }
+}
 
 // ---- fragments ----------------------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ PA_DEVICE void store_matrices(uint32_t address, const uint32_t (&x)[4]) {
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TransB));                 \
   }
 // clang-format off
+#define PA_WGMMA_REGS32 PA_WGMMA_R0 ", " PA_WGMMA_R1
+#define PA_WGMMA_OUTS32 PA_WGMMA_D(0), PA_WGMMA_D(1)
+PA_WGMMA(32, bf16, "bf16", PA_WGMMA_REGS32, PA_WGMMA_OUTS32, 16, 17, 18, 19, 20, 21, 22)
+PA_WGMMA(32, half, "f16", PA_WGMMA_REGS32, PA_WGMMA_OUTS32, 16, 17, 18, 19, 20, 21, 22)
 #define PA_WGMMA_REGS64 PA_WGMMA_R0 ", " PA_WGMMA_R1 ", " PA_WGMMA_R2 ", " PA_WGMMA_R3
 #define PA_WGMMA_OUTS64 PA_WGMMA_D(0), PA_WGMMA_D(1), PA_WGMMA_D(2), PA_WGMMA_D(3)
 PA_WGMMA(64, bf16, "bf16", PA_WGMMA_REGS64, PA_WGMMA_OUTS64, 32, 33, 34, 35, 36, 37, 38)

@@ -41,7 +41,7 @@ class BwdWsProducer {
 
  private:
   PA_DEVICE void describe(int32_t index, const RingSlot<kBwdTileSlots>& slot) const {
-    BwdWsTile* tile = opaque(&shared_.tile(slot.index()));
+    BwdWsTile* tile = opaque(&shared_.tile(opaque(slot.index())));
     tile->number = slot.count;
     const int32_t num_steps = params_.order.steps(p_.kv_side);
     tile->exists = index < params_.order.lanes * num_steps;

@@ -75,27 +75,38 @@ struct BwdWsTile {
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
 
-// What the warps of a block share, after the tiles in shared memory.
+// What the warps that move data share with the consumers, after the tiles in shared memory.
 template <class Problem>
-struct BwdWsShared {
+struct BwdFeedShared {
   static constexpr int kStages = Problem::kStages;
-  static constexpr int kConsumers = Problem::kConsumers;
-  Barrier described, kv_full, kv_empty, full[kStages], empty[kStages], ds_full[kStages], ds_empty[kStages];
-  Barrier dq_full[kConsumers], dq_empty[kConsumers];
+  Barrier described, kv_full, kv_empty, full[kStages], empty[kStages];
   float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing, or are none
   float minus_delta[kStages][Problem::kBlockQ];  // 0 for rows that are none
   alignas(16) char tiles[kBwdTileSlots][sizeof(BwdWsTile)];
 
   PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
 
-  PA_DEVICE void init() {
-    constexpr int kHelperWarps = 3;  // two that load rows, one that adds dq: they read the tile's description
+  // Helper warps read the tile's description: two that load rows, and others.
+  PA_DEVICE void init_feed(int helper_warps) {
     described.init(1);
     kv_full.init(1);
-    kv_empty.init(kConsumers * 4 + kHelperWarps);
+    kv_empty.init(Problem::kConsumers * 4 + helper_warps);
     for (int s = 0; s < kStages; ++s) {
       full[s].init(1 + 2 * kWarpSize);  // the thread that loads tiles, the lanes that load rows
-      empty[s].init(kConsumers * 4);
+      empty[s].init(Problem::kConsumers * 4);
+    }
+  }
+};
+
+template <class Problem>
+struct BwdWsShared : BwdFeedShared<Problem> {
+  static constexpr int kStages = Problem::kStages;
+  static constexpr int kConsumers = Problem::kConsumers;
+  Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers], dq_empty[kConsumers];
+
+  PA_DEVICE void init() {
+    this->init_feed(3);  // the third adds dq
+    for (int s = 0; s < kStages; ++s) {
       ds_full[s].init(kConsumers * 4);
       ds_empty[s].init(kConsumers * 4);
     }
