@@ -74,7 +74,8 @@ FWD_WS = (
     "{min_seqlen}, {min_seqlen_causal}>>"
 )
 
-BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}>>"
+BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}>>"
+BWD_WIDE = "FmhaBwdWide<sm90::BwdWideProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_kv}>>"
 
 
 def generic(header: str, base: str, *, extras: bool) -> Kind:
@@ -99,6 +100,7 @@ FORWARD = {
 }
 BACKWARD = {
     "bwd_ws": Kind("bwd_ws", BWD_WS, "takes_fmha_bwd_ws<{kernel}>(params)"),
+    "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)"),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
     "bwd": generic("bwd", BWD, extras=True),
@@ -169,12 +171,20 @@ SERVES = {
 
 EXTENDS = {"sm90": "sm80"}
 
+# Placeholders that no tuning file fills in.
+OF_THE_INSTANCE = {"type", "head_dim_qk", "head_dim_v", "slabs_qk", "slabs_v"}
+
 Fields = dict[str, Any]
 
 
 def cpp(value: Any) -> str:
     """A tuning value as a template argument: [2, 4] is a grid of warps."""
     return f"Warps<{', '.join(map(str, value))}>" if isinstance(value, list) else str(value)
+
+
+def whole_slabs(head_dim: int) -> int:
+    """Columns of the tiles that sm_90 loads: slabs of 64, of which the last may be zeros in part."""
+    return -(-head_dim // 64) * 64
 
 
 def placeholders(template: str) -> set[str]:
@@ -202,6 +212,7 @@ class Instance:
     def source(self, kind: str) -> str:
         fields = {key: cpp(value) for key, value in self.numbers[kind].items()}
         fields |= {"type": TYPES[self.dtype], "head_dim_qk": self.head_dim_qk, "head_dim_v": self.head_dim_v}
+        fields |= {"slabs_qk": whole_slabs(self.head_dim_qk), "slabs_v": whole_slabs(self.head_dim_v)}
         kernel, how = self.kernel(kind), KINDS[kind]
         takes = TAKES.format(kernel=kernel, condition=how.takes.format(kernel=kernel)) if how.takes else ""
         return INSTANCE.format(
@@ -248,7 +259,7 @@ def tuned(tuning: Fields, arch: str, dtype: str, pair: str) -> dict[str, Fields]
             continue
         if found is None:
             raise SystemExit(f"{where} is missing; kernels.toml lists this instance and left_out does not")
-        wanted = placeholders(how.base) - {"type", "head_dim_qk", "head_dim_v"}
+        wanted = placeholders(how.base) - OF_THE_INSTANCE
         if set(found) != wanted:
             raise SystemExit(f"{where} has {sorted(found)}; needed are exactly {sorted(wanted)}")
         numbers[kind] = found

@@ -23,7 +23,13 @@ PACKED = Side("thd", (1, 700, 0, 129, 1500, 64, 37, 256))
 BASE = Case(q=PACKED, kv=PACKED, heads_q=4, heads_kv=2, d_qk=128, d_v=128, dtype="bfloat16", mask="padding_causal")
 
 
-@pytest.mark.parametrize("dims", [(64, 64), (128, 128), (40, 56), (104, 120), (128, 64)])
+# Of each kernel; and of one, dims that are no whole slabs.
+SQUARE = [64, 96, 128, 192, 256]
+DIMS = [(dim, dim) for dim in SQUARE] + [(192, 128)]
+SMALLER = [(40, 56), (72, 88), (104, 120), (128, 64), (136, 104), (160, 152), (200, 248), (256, 64)]
+
+
+@pytest.mark.parametrize("dims", DIMS + SMALLER)
 def test_what_one_block_sums_is_repeatable(dims: tuple[int, int]) -> None:
     """dk and dv have one order of additions; dq, which many blocks add to, has not."""
     problem = make_problem(replace(BASE, d_qk=dims[0], d_v=dims[1]), DEVICE)
@@ -34,22 +40,31 @@ def test_what_one_block_sums_is_repeatable(dims: tuple[int, int]) -> None:
         assert all(torch.equal(first[name], again[name]) for name in ("dk", "dv"))
 
 
-@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("dims", DIMS)
 @pytest.mark.parametrize("mask", ["padding", "padding_causal", "padding_causal_bottom_right"])
-def test_very_many_short_sequences(dim: int, mask: str) -> None:
+def test_very_many_short_sequences(dims: tuple[int, int], mask: str) -> None:
     """Most tiles take one step or none: what a step leaves to the next is left to no one."""
     rng = random.Random(11)
     q = Side("thd", tuple(rng.choice((0, 1, 2, 15, 16, 17, 63, 64, 65)) for _ in range(120)))
     kv = Side("thd", tuple(rng.choice((0, 1, 7, 31, 64, 127, 128, 129)) for _ in range(120)))
-    check_case(replace(BASE, q=q, kv=kv, d_qk=dim, d_v=dim, mask=mask), DEVICE)
+    check_case(replace(BASE, q=q, kv=kv, d_qk=dims[0], d_v=dims[1], mask=mask), DEVICE)
 
 
-@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("dims", DIMS)
 @pytest.mark.parametrize("heads", [(1, 1), (16, 1), (12, 4)])
-def test_heads_of_a_group(dim: int, heads: tuple[int, int]) -> None:
+def test_heads_of_a_group(dims: tuple[int, int], heads: tuple[int, int]) -> None:
     sides = Side("bshd", (383, 383)), Side("bshd", (257, 257))
-    case = replace(BASE, q=sides[0], kv=sides[1], d_qk=dim, d_v=dim, mask="causal")
+    case = replace(BASE, q=sides[0], kv=sides[1], d_qk=dims[0], d_v=dims[1], mask="causal")
     check_case(replace(case, heads_q=heads[0], heads_kv=heads[1], dtype="float16"), DEVICE)
+
+
+@pytest.mark.parametrize("dims", DIMS + SMALLER)
+@pytest.mark.parametrize("mask", ["padding", "padding_causal"])
+def test_against_float64(dims: tuple[int, int], mask: str) -> None:
+    """Many steps a tile, tiles that queries see in part and not at all, and a window that leaves some in the middle."""
+    case = replace(BASE, d_qk=dims[0], d_v=dims[1], mask=mask)
+    check_case(case, DEVICE)
+    check_case(replace(case, dtype="float16", window=(100, 0 if mask == "padding_causal" else 70)), DEVICE)
 
 
 def test_gradient_of_a_sum() -> None:

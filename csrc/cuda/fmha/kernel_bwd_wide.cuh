@@ -1,0 +1,88 @@
+// Fused backward kernel for sm_90 and head dims above 128 (pipeline/sm90_bwd_wide.cuh): as FmhaBwdWs, whose producer it
+// has, but consumers add dq up themselves.
+#pragma once
+
+#include "fmha/kernel_bwd_ws.cuh"
+#include "fmha/pipeline/sm90_bwd_by_keys.cuh"
+#include "fmha/pipeline/sm90_bwd_by_product.cuh"
+
+namespace portattn {
+
+template <class ProblemType>
+struct FmhaBwdWide {
+  using Problem = ProblemType;
+  using Params = sm90::BwdWsParams;
+  using T = typename Problem::Element;
+  using Shared = sm90::BwdWsShared<Problem>;
+  static constexpr int kThreads = Problem::kThreads;
+  static constexpr int kMinBlocks = 1;
+  static constexpr int32_t kPlannedRows = Problem::kBlockKv;
+  static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
+
+  PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
+    if constexpr (sm90::kIsSm90a) run(params, ctx);  // elsewhere an empty kernel, which nobody chooses
+  }
+
+ private:
+  static PA_DEVICE void run(const Params& params, const BlockCtx& ctx) {
+    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
+    if (ctx.tid == 0) shared.init();
+    block_sync();  // the barriers are there
+    if (ctx.tid < 128) {
+      sm90::give_registers<Problem::kProducerRegisters>();
+      produce(params, shared, ctx);
+    } else {
+      sm90::take_registers<Problem::kConsumerRegisters>();
+      consume(params.attn, shared, ctx);
+    }
+  }
+
+  static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
+    const int warp = ctx.tid / 32, lane = ctx.tid % 32;
+    if (ctx.tid == 0) {
+      // All items are drawn, the first too: then there is no offset, for which the producer has no register.
+      sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1), 0);
+    }
+    if (warp == 1 || warp == 2) sm90::BwdWsRowLoader<Problem>(params.attn, shared, warp == 1, lane).run();
+  }
+
+  static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
+    if constexpr (Problem::kSplitsKeys) {
+      serve<sm90::BwdByKeysConsumer<Problem>>(p, shared, ctx);
+    } else if (sm90::uniform(ctx.tid / 128) == 1) {
+      serve<sm90::BwdByProductConsumer<Problem, sm90::BwdRole::kScores>>(p, shared, ctx);
+    } else {
+      serve<sm90::BwdByProductConsumer<Problem, sm90::BwdRole::kGradients>>(p, shared, ctx);
+    }
+  }
+
+  // Takes tiles until there are none.
+  template <class Consumer>
+  static PA_DEVICE void serve(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
+    Consumer consumer(p, ctx.smem, shared, ctx.tid - 128);
+    sm90::RingSlot<sm90::kBwdTileSlots> slot;
+    for (;;) {
+      shared.kv_full.wait(slot.count % 2);
+      const sm90::BwdWsTile& tile = shared.tile(slot.index());
+      if (!tile.exists) break;
+      typename Consumer::Sums sums;
+      sums.clear();
+      if (tile.steps > 0) consumer.run(tile, sums);
+      consumer.release(shared.kv_empty);
+      consumer.store(tile, sums);
+      slot.count = tile.number + 1;  // from there, since the loop above has no register for it
+    }
+  }
+};
+
+template <class Kernel>
+bool takes_fmha_bwd_wide(const AttnParams& p) {
+  return !p.deterministic && takes_fmha_bwd_ws<Kernel>(p);
+}
+
+template <class Kernel>
+int launch_fmha_bwd_wide(const AttnParams& p, void* stream) {
+  return launch_fmha_bwd_ws<Kernel>(p, stream);
+}
+
+}  // namespace portattn

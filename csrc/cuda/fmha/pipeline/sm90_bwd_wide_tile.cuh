@@ -1,0 +1,64 @@
+// Sizes and barriers of the sm_90 backward for wide heads: the counterpart of what sm90_bwd_tile.cuh says of narrow
+// ones. A tile has 128 keys where dk and dv of 64 keys fit in the registers of a warpgroup, else 64.
+#pragma once
+
+#include "fmha/pipeline/sm90_bwd_tile.cuh"
+
+namespace portattn::sm90 {
+
+template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
+struct BwdWideProblem {
+  using Element = T;
+  static constexpr int kHeadDimQk = HeadDimQk;
+  static constexpr int kHeadDimV = HeadDimV;
+  static constexpr int kConsumers = 2;
+  static constexpr int kBlockQ = 64;
+  static constexpr int kBlockKv = BlockKv;
+  static constexpr bool kSplitsKeys = BlockKv == 128;  // between consumers; else they share out dv and dk
+  static constexpr int kStages = 2;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  // Together as many as the block was launched with: 168 a thread.
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
+  static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
+  static_assert(BlockKv == 64 || BlockKv == 128, "a consumer has 64 keys");
+
+  // A consumer's half of dq's columns comes in two tiles: the outer slab, and what is left of the inner ones.
+  static constexpr int kInnerColumns = HeadDimQk / 2 - kBoxColumns;
+  using ScoreTile = AccTile<float, 16, kBlockQ>;  // rows are keys
+  using DkTile = AccTile<float, 16, HeadDimQk>;
+  using DvTile = AccTile<float, 16, HeadDimV>;
+  using OuterDqTile = AccTile<float, 16, kBoxColumns>;
+  using InnerDqTile = AccTile<float, 16, kInnerColumns>;
+
+  static constexpr int kBytesK = kBlockKv * HeadDimQk * 2;
+  static constexpr int kBytesV = kBlockKv * HeadDimV * 2;
+  static constexpr int kBytesQ = kBlockQ * HeadDimQk * 2;
+  static constexpr int kBytesDo = kBlockQ * HeadDimV * 2;
+  static constexpr int kBytesDs = kBlockKv * kBlockQ * 2;
+  static constexpr int kOffsetV = kBytesK;
+  static constexpr int kOffsetQ = kOffsetV + kBytesV;
+  static constexpr int kOffsetDo = kOffsetQ + kStages * kBytesQ;
+  static constexpr int kOffsetDs = kOffsetDo + kStages * kBytesDo;
+  static constexpr int kTileBytes = kOffsetDs + kStages * kBytesDs;
+};
+
+template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
+struct BwdWsShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>>
+    : BwdFeedShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>> {
+  using Problem = BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>;
+  static constexpr int kStages = Problem::kStages;
+  Barrier p_full[kStages], ds_full[kStages], ds_empty[kStages];
+
+  PA_DEVICE void init() {
+    this->init_feed(2);
+    for (int s = 0; s < kStages; ++s) {
+      p_full[s].init(4);
+      ds_full[s].init(Problem::kBlockKv / 16);
+      ds_empty[s].init(Problem::kConsumers * 4);
+    }
+    fence_barrier_init();
+  }
+};
+
+}  // namespace portattn::sm90
