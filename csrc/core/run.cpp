@@ -42,7 +42,7 @@ void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece s
 KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction) {
   if (resolved.row->choose != nullptr) return resolved.row->choose(launch, direction);
   const Tiling& tiling = resolved.layout(direction).tiling;
-  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv};
+  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum};
 }
 
 NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
@@ -84,6 +84,7 @@ TensorView scratch_view(const AttnParams& p, int64_t format, float* data) {
 void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void* workspace, AttnParams* params) {
   params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta));
   params->dq_accum.data = layout.carve<float>(workspace, kDqAccum);
+  params->dq_accum.turns = layout.carve<int32_t>(workspace, kDqTurns);
   params->next_item = layout.carve<int32_t>(workspace, kNextItem);
 }
 
@@ -97,6 +98,7 @@ void log_call(const Launch& launch, const ResolvedConfig& resolved, const AttnCo
 NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
                            void* workspace, AttnParams* params) {
   const Plugin& plugin = *resolved.device.plugin;
+  if (!choose_kernel(launch, resolved, NVTE_BACKWARD).dq_accum) params->dq_accum = DqScratch();
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
     PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));

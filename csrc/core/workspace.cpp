@@ -59,6 +59,7 @@ NVTEStatus layout_workspace(const AttnConfig& config, NVTEDirection direction, c
     if (tiling.dq_accum) {
       const CheckedSize groups = dq_scratch_groups(config.q_is_thd(), config.rows_q(), config.batch_size);
       builder.add(kDqAccum, groups * DqScratch::kRows * config.num_heads_q * config.head_dim_qk, sizeof(float));
+      if (tiling.dq_turns) builder.add(kDqTurns, groups * config.num_heads_q * DqScratch::kTurns, sizeof(int32_t));
     }
   }
   if (!builder.total().valid() || capacity_q > INT32_MAX || capacity_kv > INT32_MAX) {

@@ -16,7 +16,8 @@ struct Tiling {
   int32_t tile_rows_kv = 0;   // likewise for thd keys
   bool delta = true;          // the backward is given delta
   bool work_counter = false;  // kernels may count the items that their blocks have taken
-  bool dq_accum = false;      // the backward adds dq up in float; needs delta's launch, which zeroes it
+  bool dq_accum = false;      // the backward may add dq up in float; needs delta's launch, which zeroes it
+  bool dq_turns = false;      // likewise, in a fixed order
 };
 
 enum WorkspacePiece {
@@ -29,6 +30,7 @@ enum WorkspacePiece {
   kNextItem,
   kDelta,
   kDqAccum,
+  kDqTurns,
   kNumWorkspacePieces
 };
 

@@ -29,7 +29,7 @@ from fake import Fake
 from problem import BASE, BASE_THD, Problem
 
 # Tile sizes of the recording library's instance, and of the fallback.
-FWD_BLOCK_Q, BWD_BLOCK_Q, BWD_BLOCK_KV = 48, 24, 96
+FWD_BLOCK_Q, BWD_BLOCK_Q, BWD_BLOCK_KV, BWD_ORDERED_BLOCK_KV = 48, 24, 96, 112
 UNFUSED_BLOCK = 64
 
 
@@ -52,6 +52,8 @@ def record(api: Api, fake: Fake, attributes: dict, direction: int) -> tuple[Prob
         ({}, FORWARD, "fmha_fwd"),
         ({}, BACKWARD, "delta fmha_bwd convert_dq"),
         ({"deterministic": 1}, BACKWARD, "delta fmha_bwd fmha_bwd_dq"),
+        ({"deterministic": 1, "num_heads_kv": 1}, BACKWARD, "delta fmha_bwd_ordered convert_dq"),
+        ({"num_heads_kv": 1}, BACKWARD, "delta fmha_bwd convert_dq"),
         ({"backend": BACKENDS["unfused"]}, FORWARD, "unfused_fwd"),
         ({"backend": BACKENDS["unfused"]}, BACKWARD, "delta unfused_bwd"),
         ({"bias_type": 1}, BACKWARD, "delta fmha_bwd convert_dq"),
@@ -205,6 +207,28 @@ def test_a_launch_before_the_kernel_zeroes_its_counter_of_work(
     assert calls[zeroed_by]["next_item"] == kernel["next_item"]
 
 
+@pytest.mark.parametrize("base", [BASE, BASE_THD])
+@pytest.mark.parametrize(
+    ("changes", "adds_dq", "in_order"),
+    [
+        ({}, True, False),
+        ({"num_heads_kv": 1}, True, False),
+        ({"deterministic": 1}, False, False),
+        ({"deterministic": 1, "num_heads_kv": 1}, True, True),
+    ],
+)
+def test_a_kernel_finds_where_it_adds_dq_and_whether_in_turns(
+    api: Api, fake: Fake, base: dict, changes: dict, adds_dq: bool, in_order: bool
+) -> None:
+    _, calls = record(api, fake, base | changes, BACKWARD)
+    kernel = calls["fmha_bwd_ordered" if in_order else "fmha_bwd"]
+    for params in (calls["delta"], kernel):
+        assert (int(params["dq_accum"]) != 0, int(params["dq_turns"]) != 0) == (adds_dq, in_order)
+    assert calls["delta"]["dq_turns"] == kernel["dq_turns"]
+    if base is BASE_THD:
+        assert numbers(calls["seq_plan"]["kv"])[3] == (BWD_ORDERED_BLOCK_KV if in_order else BWD_BLOCK_KV)
+
+
 def test_padded_starts_reach_the_plan(api: Api, fake: Fake) -> None:
     problem = Problem(BASE_THD)
     problem.inputs["cu_seqlens_kv_padded"] = Buffer("int32", [3])
@@ -215,7 +239,10 @@ def test_padded_starts_reach_the_plan(api: Api, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize("direction", [FORWARD, BACKWARD])
-@pytest.mark.parametrize("changes", [{}, {"deterministic": 1}, {"backend": BACKENDS["unfused"]}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"deterministic": 1}, {"deterministic": 1, "num_heads_kv": 1}, {"backend": BACKENDS["unfused"]}],
+)
 @pytest.mark.parametrize("base", [BASE, BASE_THD])
 def test_workspace_pieces_are_disjoint_and_inside(
     api: Api, fake: Fake, base: dict, changes: dict, direction: int
@@ -247,6 +274,9 @@ def workspace_pieces(problem: Problem, calls: dict[str, dict[str, str]]) -> list
         accum = int(calls["delta"]["dq_accum"])
         if accum:
             pieces.append((accum, 4 * rows * problem.heads * problem.attributes["head_dim_qk"]))
+        turns = int(calls["delta"]["dq_turns"])
+        if turns:
+            pieces.append((turns, 4 * 2 * math.ceil(rows / 16) * problem.heads))
     return pieces
 
 

@@ -41,11 +41,13 @@ Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool
     for (int32_t i = 0; i < instance.num_forward; ++i) take_finer(&tiling.tile_rows_q, *instance.forward[i]);
     return tiling;
   }
-  tiling.dq_accum = !deterministic;
   for (int32_t i = 0; i < instance.num_backward; ++i) {
-    take_finer(&tiling.tile_rows_kv, *instance.backward[i].main);
-    if (deterministic) take_finer(&tiling.tile_rows_q, *instance.backward[i].dq);
+    const FmhaBackward& kernels = instance.backward[i];
+    take_finer(&tiling.tile_rows_kv, *kernels.main);
+    if (!kernels.adds_dq(deterministic)) take_finer(&tiling.tile_rows_q, *kernels.dq);
+    if (kernels.adds_dq(deterministic)) tiling.dq_accum = true;
   }
+  tiling.dq_turns = tiling.dq_accum && deterministic;
   return tiling;
 }
 
@@ -88,11 +90,11 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const FmhaInstance& instance = instance_of(launch);
   if (direction == NVTE_FORWARD) {
     const FmhaKernel& kernel = forward_kernel(instance, launch.params);
-    return KernelChoice{kernel.name, kernel.planned_rows, 0};
+    return KernelChoice{kernel.name, kernel.planned_rows, 0, false};
   }
   const FmhaBackward& kernels = backward_kernels(instance, launch.params);
-  return KernelChoice{kernels.main->name, launch.params.deterministic ? kernels.dq->planned_rows : 0,
-                      kernels.main->planned_rows};
+  const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
+  return KernelChoice{kernels.main->name, adds_dq ? 0 : kernels.dq->planned_rows, kernels.main->planned_rows, adds_dq};
 }
 
 int forward(const Launch& launch) {

@@ -34,11 +34,13 @@ struct Launch {
   void* stream;
 };
 
-// The kernel that a call gets, and the rows of the tiles that it wants planned; at least those of the row's `tiling`.
+// The kernel that a call gets, the rows of the tiles that it wants planned, at least those of the row's `tiling`, and
+// whether a backward adds dq up in dq_accum.
 struct KernelChoice {
   const char* name;
   int32_t tile_rows_q;
   int32_t tile_rows_kv;
+  bool dq_accum;
 };
 
 struct BackendRow {
@@ -52,8 +54,8 @@ struct BackendRow {
   void (*refuse)(const AttnConfig& config, const Device& device, Refusal* refusal);
   // The rest is null for a row whose kernels are not built: it always refuses.
   Tiling (*tiling)(const AttnConfig& config, const Device& device, NVTEDirection direction);
-  // 0 or the device runtime's error. The backward is given delta, and dq_accum zeroed, as `tiling`
-  // asks, and leaves dq, dk, dv.
+  // 0 or the device runtime's error. The backward is given delta, as `tiling` asks, and dq_accum zeroed, as the chosen
+  // kernel does, and leaves dq, dk, dv.
   int (*forward)(const Launch& launch);
   int (*backward)(const Launch& launch);
   // Null for a row with one kernel a direction.

@@ -71,6 +71,7 @@ struct DeltaKernel : StartsEarly {
         });
     write_delta(params, shared, count, ctx.tid);
     if (p.dq_accum.data != nullptr) zero_accum(p, ctx);
+    if (p.dq_accum.turns != nullptr) zero_turns(p, ctx);
   }
 
  private:
@@ -114,6 +115,14 @@ struct DeltaKernel : StartsEarly {
       Vec16<float>* out = reinterpret_cast<Vec16<float>*>(p.dq_accum.data) + first;
       const int64_t count = min_of(piece, vectors - first);
       for (int64_t i = ctx.tid; i < count; i += kThreads) out[i] = Vec16<float>{};
+    }
+  }
+
+  static PA_DEVICE void zero_turns(const AttnParams& p, const BlockCtx& ctx) {
+    const int64_t groups = dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch);
+    const int64_t words = groups * p.num_heads_q * DqScratch::kTurns;
+    for (int64_t i = int64_t{ctx.x} * kThreads + ctx.tid; i < words; i += int64_t{ctx.grid_x} * kThreads) {
+      p.dq_accum.turns[i] = 0;
     }
   }
 };

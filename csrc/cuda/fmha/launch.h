@@ -16,10 +16,13 @@ struct FmhaKernel {
 };
 
 // Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, which the caller has zeroed; with dq_accum
-// null it leaves dq to `dq`, which is deterministic and plans for tiles of queries.
+// null it leaves dq to `dq`, which is deterministic and plans for tiles of queries. Where `dq` is null, `main` is for
+// deterministic calls, and adds in a fixed order.
 struct FmhaBackward {
   const FmhaKernel* main;
   const FmhaKernel* dq;
+
+  bool adds_dq(bool deterministic) const { return !deterministic || dq == nullptr; }
 };
 
 // Everything built for a dtype and a pair of head dims: kernels in order of preference, of which the last take every

@@ -75,8 +75,9 @@ int note_call(const char* call, const AttnParams& p) {
   note_view("dbias", p.dbias);
   note(" bias_shape=%d,%d,%d,%d alibi=%zu,%lld", p.bias_shape[0], p.bias_shape[1], p.bias_shape[2], p.bias_shape[3],
        size_t(address(p.alibi_slopes)), static_cast<long long>(p.alibi_batch_stride));
-  note(" sink=%d,%zu,%zu dropout=%.9g,%zu deterministic=%d\n", p.has_sink, size_t(address(p.softmax_offset)),
+  note(" sink=%d,%zu,%zu dropout=%.9g,%zu deterministic=%d", p.has_sink, size_t(address(p.softmax_offset)),
        size_t(address(p.d_softmax_offset)), double(p.dropout), size_t(address(p.rng_state)), p.deterministic);
+  note(" dq_turns=%zu\n", size_t(address(p.dq_accum.turns)));
   return finish(call);
 }
 
@@ -114,6 +115,8 @@ int fake_seq_plan(const SeqPlanParams& params, void*) {
 int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
 int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
 int fmha_bwd_dq(const AttnParams& p, void*) { return note_call("fmha_bwd_dq", p); }
+int fmha_bwd_ordered(const AttnParams& p, void*) { return note_call("fmha_bwd_ordered", p); }
+bool takes_one_kv_head(const AttnParams& p) { return p.deterministic && p.num_heads_kv == 1; }
 int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
 int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
 int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }
@@ -140,18 +143,20 @@ int read_back(void* host, const void* device, int64_t bytes, void*, bool* is_rea
   return finish("read_back");
 }
 
-// One kernel for each step. No two of their tile sizes are equal.
+// One kernel for each step, and a backward for deterministic calls of one kv head. No two of their tile sizes are
+// equal.
 const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
 const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd};
 const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq};
 const FmhaKernel* const kForward[] = {&kFwd};
-const FmhaBackward kBackward[] = {{&kBwd, &kBwdDq}};
+const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered};
+const FmhaBackward kBackward[] = {{&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
 
 // Without instances of its own: one for every dtype, up to head dim 128.
 std::vector<FmhaInstance> instances;
 
 const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t) {
-  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, kForward, 1, kBackward, 1};
+  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, kForward, 1, kBackward, 2};
   if (instances.empty()) return head_dim_qk <= 128 && head_dim_v <= 128 ? &kAny : nullptr;
   for (const FmhaInstance& i : instances) {
     if (i.dtype == dtype && i.head_dim_qk >= head_dim_qk && i.head_dim_v >= head_dim_v) return &i;
@@ -172,7 +177,7 @@ EXPORT const char* fake_record() { return record.c_str(); }
 EXPORT void fake_stop_recording() { recording = false; }
 EXPORT void fake_clear() { record.clear(); }
 EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v) {
-  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, kForward, 1, kBackward, 1});
+  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, kForward, 1, kBackward, 2});
 }
 EXPORT int fake_current_device() { return current_device; }
 EXPORT void fake_fail(const char* call) { failing_call = call; }
