@@ -1,4 +1,4 @@
-"""C++ proofs on the headers that device code uses: lane maps, shared memory layouts, scalar maths, Philox."""
+"""C++ proofs on the headers that device code uses: lane maps, shared memory layouts, scalar maths, turns, Philox."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ def test_lane_maps_and_shared_layouts_of_amd(defines: tuple[str, ...], tmp_path:
 
 def test_scalar_maths(tmp_path: Path) -> None:
     compile_and_run("math_test", tmp_path)
+
+
+def test_turns_of_key_tiles(tmp_path: Path) -> None:
+    compile_and_run("key_turns_test", tmp_path)
 
 
 def test_philox_header_and_its_python_replica(tmp_path: Path) -> None:

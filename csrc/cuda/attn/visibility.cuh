@@ -106,6 +106,17 @@ PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
   return v.first_row([&](KeyRange keys) { return keys.lo >= key; });
 }
 
+// Tiles of `block` queries that see any key of [first, end): an interval as well. For neighbouring tiles of keys
+// neither end ever decreases, so that the tiles of keys which one tile of queries sees are neighbours, too.
+struct QueryTiles {
+  int32_t begin, end;
+};
+PA_DEVICE QueryTiles query_tiles(const Visibility& v, int32_t first, int32_t end, int32_t block) {
+  const int32_t row_begin = first_row_reaching(v, first), row_end = first_row_past(v, end);
+  if (row_begin >= row_end) return QueryTiles{0, 0};
+  return QueryTiles{row_begin / block, ceil_div(row_end, block)};
+}
+
 // Queries that see a key: an interval as well. Empty for keys at or past seqlen_kv.
 struct QueryRange {
   int32_t lo, hi;

@@ -78,4 +78,20 @@ inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t
   return make_work_order(p.kv_side, p.batch, p.num_heads_kv, block_rows, shared, 1);
 }
 
+constexpr int32_t kWaitingLanes = 32;
+
+// The same where a tile waits for the tile before it, of the same lane. Under a causal mask all of them begin at the
+// last queries; with more lanes side by side, fewer of one lane do so at a time.
+inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+  WorkOrder order = make_key_order(p, block_rows, elem_bytes);
+  const bool begin_together = p.window_right >= 0 && p.window_left < 0;
+  if (begin_together) order.section = min_of(max_of(order.section, kWaitingLanes), order.lanes);
+  return order;
+}
+
+// The block that an item of that order stands for: a sequence's first keys come first. The plan of thd lists them last.
+PA_DEVICE int32_t first_keys_first(const SeqSide& side, int32_t slot_len, int32_t block, int32_t block_rows) {
+  return side.is_thd ? ceil_div(slot_len, block_rows) - 1 - block : block;
+}
+
 }  // namespace portattn
