@@ -61,6 +61,7 @@ class Kind:
     header: str
     base: str
     takes: str = ""  # which calls it serves, a condition on `params`; empty: all
+    orders_dq: bool = False  # a backward for deterministic calls, without a second kernel for dq
 
 
 FWD = "FmhaFwd<FwdProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}, {block_kv}, {warps}, {min_blocks}, EXTRAS>>"
@@ -74,7 +75,7 @@ FWD_WS = (
     "{min_seqlen}, {min_seqlen_causal}>>"
 )
 
-BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}>>"
+BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}, ORDERED>>"
 BWD_WIDE = "FmhaBwdWide<sm90::BwdWideProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_kv}>>"
 
 
@@ -82,6 +83,11 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
     """A kernel of the generic pipelines. One with extras serves every call; one without serves calls without bias,
     softcap, mask or dropout, and exists where the tuning file has numbers for it."""
     return Kind(header, base.replace("EXTRAS", str(extras).lower()), "" if extras else "!has_extras(params)")
+
+
+def warp_specialised_backward(*, ordered: bool) -> Kind:
+    base = BWD_WS.replace("ORDERED", str(ordered).lower())
+    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=ordered)
 
 
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
@@ -99,7 +105,8 @@ FORWARD = {
     "fwd": generic("fwd", FWD, extras=True),
 }
 BACKWARD = {
-    "bwd_ws": Kind("bwd_ws", BWD_WS, "takes_fmha_bwd_ws<{kernel}>(params)"),
+    "bwd_ws": warp_specialised_backward(ordered=False),
+    "bwd_ws_ordered": warp_specialised_backward(ordered=True),
     "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)"),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
@@ -228,13 +235,16 @@ class Instance:
         own = {kind: self.kernel(kind) for kind in step if kind in self.numbers}
         return own | (self.base.kernels(step) if self.base else {})
 
+    def dq(self, kind: str) -> str:
+        """The kernel that computes dq of a deterministic call, where the backward of this kind does not."""
+        if KINDS[kind].orders_dq:
+            return "nullptr"
+        kernels = self.kernels(BACKWARD_DQ)
+        return f"&entry_{kernels.get('bwd_dq' if kind == 'bwd' else 'bwd_dq_plain', kernels['bwd_dq'])}"
+
     def lists(self) -> str:
-        dq = self.kernels(BACKWARD_DQ)
         forward = [f"&entry_{kernel}" for kernel in self.kernels(FORWARD).values()]
-        backward = [
-            f"{{&entry_{kernel}, &entry_{dq.get('bwd_dq' if kind == 'bwd' else 'bwd_dq_plain', dq['bwd_dq'])}}}"
-            for kind, kernel in self.kernels(BACKWARD).items()
-        ]
+        backward = [f"{{&entry_{kernel}, {self.dq(kind)}}}" for kind, kernel in self.kernels(BACKWARD).items()]
         join = ",\n    ".join
         return LISTS.format(name=self.name, forward=join(forward), backward=join(backward))
 

@@ -41,11 +41,13 @@ PA_DEVICE T* row_pointer(const TensorView& view, int32_t seq, const SeqRows& row
          head * view.head_stride;
 }
 
-// The dq scratch of a sequence's first kRows rows and one head, and the step to its next kRows rows.
-PA_DEVICE float* dq_scratch(const AttnParams& p, int32_t seq, const SeqRows& rows, int32_t head) {
+// Of a sequence's first kRows rows: their group in the dq scratch, the scratch of one head, and the step to the next.
+PA_DEVICE int64_t dq_scratch_group(const AttnParams& p, int32_t seq, const SeqRows& rows) {
   constexpr int64_t kRows = DqScratch::kRows;
-  const int64_t group = p.q_side.is_thd ? rows.start / kRows + seq : ceil_div(p.q_side.seqlen, kRows) * seq;
-  return p.dq_accum.data + (group * p.num_heads_q + head) * kRows * p.head_dim_qk;
+  return p.q_side.is_thd ? rows.start / kRows + seq : ceil_div(p.q_side.seqlen, kRows) * seq;
+}
+PA_DEVICE float* dq_scratch(const AttnParams& p, int32_t seq, const SeqRows& rows, int32_t head) {
+  return p.dq_accum.data + (dq_scratch_group(p, seq, rows) * p.num_heads_q + head) * DqScratch::kRows * p.head_dim_qk;
 }
 PA_DEVICE int64_t dq_scratch_step(const AttnParams& p) {
   return int64_t{DqScratch::kRows} * p.num_heads_q * p.head_dim_qk;

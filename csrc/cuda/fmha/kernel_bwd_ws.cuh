@@ -1,5 +1,5 @@
 // Fused backward kernel for sm_90 (pipeline/sm90_bwd_ws.cuh): resident blocks walk over (key tile, kv head), and add dq
-// into a float buffer.
+// into a float buffer, in a fixed order for a deterministic call.
 //   q [t_q, h, d_qk], k, dk [t_kv, h_kv, d_qk], v, dv [t_kv, h_kv, d_v], do [t_q, h, d_v], lse, delta [t_q, h]
 #pragma once
 
@@ -41,10 +41,23 @@ struct FmhaBwdWs : StartsEarly {
   }
 
   static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
+    using RowLoader = sm90::BwdWsRowLoader<Problem>;
+    using DqAdder = sm90::BwdWsDqAdder<Problem>;
+    const AttnParams& p = params.attn;
     const int warp = ctx.tid / 32, lane = ctx.tid % 32;
-    if (ctx.tid == 0) sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
-    if (warp == 1 || warp == 2) sm90::BwdWsRowLoader<Problem>(params.attn, shared, warp == 1, lane).run();
-    if (warp == 3) sm90::BwdWsDqAdder<Problem>(params.attn, ctx.smem, shared, lane).run();
+    if constexpr (Problem::kOrdered) {
+      // All items are drawn, the first too: whatever is waited for has then been drawn by a block that runs.
+      if (ctx.tid == 0) {
+        await_previous_kernel();  // it zeroes next_item
+        sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(p.next_item, 1), 0);
+      }
+      if (warp == 1) RowLoader(p, shared, false, lane).run(RowLoader(p, shared, true, lane));
+      if (warp > 1) DqAdder(p, ctx.smem, shared, warp - 2, lane).run();
+    } else {
+      if (ctx.tid == 0) sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
+      if (warp == 1 || warp == 2) RowLoader(p, shared, warp == 1, lane).run();
+      if (warp == 3) DqAdder(p, ctx.smem, shared, 0, lane).run();
+    }
   }
 
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx, int tid) {
@@ -84,7 +97,8 @@ int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
 
 template <class Kernel>
 bool takes_fmha_bwd_ws(const AttnParams& p) {
-  return !has_extras(p) && !p.deterministic && num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
+  return !has_extras(p) && p.deterministic == Kernel::Problem::kOrdered &&
+         num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
 }
 
 template <class Kernel>
@@ -93,7 +107,8 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   using T = typename Problem::Element;
   const int64_t items = num_items_fmha_bwd_ws<Kernel>(p);
   if (items == 0) return 0;
-  typename Kernel::Params params{p, {}, {}, {}, {}, make_key_order(p, Problem::kBlockKv, sizeof(T))};
+  const auto make_order = Problem::kOrdered ? make_ordered_key_order : make_key_order;
+  typename Kernel::Params params{p, {}, {}, {}, {}, make_order(p, Problem::kBlockKv, sizeof(T))};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);

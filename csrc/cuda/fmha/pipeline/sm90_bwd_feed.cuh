@@ -1,8 +1,8 @@
 // The warps of an sm_90 backward block (sm90_bwd_ws.cuh) that move data: one loads tiles by TMA, two load the rows' lse
-// and delta, one adds dq up in global memory.
+// and delta, one adds dq up in global memory. Where dq is ordered, one loads lse and delta, and two add.
 #pragma once
 
-#include "fmha/pipeline/sm90_bwd_tile.cuh"
+#include "fmha/pipeline/sm90_bwd_turns.cuh"
 
 namespace portattn::sm90 {
 
@@ -51,10 +51,14 @@ class BwdWsProducer {
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->kv_rows = seq_rows(p_.kv_side, p_.batch, tile->item.tile.seq);
     tile = opaque(tile);
+    if constexpr (Problem::kOrdered) {
+      tile->item.tile.block =
+          first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
+    }
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
     tile = opaque(tile);
-    tile->m_begin = tile->m_end = tile->full_rows_begin = tile->full_rows_end = 0;
+    tile->m_begin = tile->m_end = tile->shared_end = tile->full_rows_begin = tile->full_rows_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
     const int32_t group = p_.num_heads_q / p_.num_heads_kv;
     tile->first_head = tile->item.head * group;
@@ -63,11 +67,17 @@ class BwdWsProducer {
 
   static PA_DEVICE void describe_queries(BwdWsTile* tile) {
     const int32_t first = tile->rows.first, end = first + tile->rows.valid;
-    const int32_t row_begin = first_row_reaching(tile->visible, first), row_end = first_row_past(tile->visible, end);
-    if (row_begin >= row_end) return;
-    tile->m_begin = row_begin / Problem::kBlockQ;
-    tile->m_end = ceil_div(row_end, Problem::kBlockQ);
+    const QueryTiles queries = query_tiles(tile->visible, first, end, Problem::kBlockQ);
+    if (queries.begin == queries.end) return;
+    tile->m_begin = queries.begin;
+    tile->m_end = queries.end;
     tile = opaque(tile);
+    if constexpr (Problem::kOrdered) {
+      if (first > 0) {
+        tile->shared_end = query_tiles(tile->visible, first - Problem::kBlockKv, first, Problem::kBlockQ).end;
+        tile = opaque(tile);
+      }
+    }
     if (tile->rows.valid < Problem::kBlockKv) return;
     tile->full_rows_begin = first_row_reaching(tile->visible, end - 1);
     tile->full_rows_end = first_row_past(tile->visible, first + 1);
@@ -83,7 +93,7 @@ class BwdWsProducer {
     load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, shared_.kv_full, kv_row,
                                                      tile.item.head, kv_batch, kEvictFirst);
     PA_NO_UNROLL
-    for (BwdWsWalk at(tile); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
+    for (typename Problem::Walk at(tile); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
   }
 
   PA_DEVICE void load_queries(const BwdWsTile& tile, int32_t head, int32_t m) {
@@ -121,26 +131,29 @@ PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int lane, F f) {
   }
 }
 
-// Loads lse or delta; one warp each. They lie a stride apart, which the copy engine does not gather. A step's values
-// are read while the step before is still computed.
+// Loads lse or delta; one warp each, or one for both. They lie a stride apart, which the copy engine does not gather. A
+// step's values are read while the step before is still computed.
 template <class Problem>
 class BwdWsRowLoader {
  public:
   using Shared = BwdWsShared<Problem>;
+  using Walk = typename Problem::Walk;
 
   PA_DEVICE BwdWsRowLoader(const AttnParams& p, Shared& shared, bool loads_lse, int lane)
       : p_(p), shared_(shared), loads_lse_(loads_lse), lane_(lane) {}
 
-  PA_DEVICE void run() {
-    if (!loads_lse_) await_previous_kernel();  // it computes delta
+  // Others: loaders that this warp runs as well.
+  template <class... Others>
+  PA_DEVICE void run(Others... others) {
+    if (!loads_lse_ || sizeof...(others) > 0) await_previous_kernel();  // it computes delta
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
-      BwdWsWalk at(tile);
-      if (at.left > 0) read(tile, at);
+      Walk at(tile);
+      if (at.left > 0) read(tile, at), (others.read(tile, at), ...);
       PA_NO_UNROLL
       while (at.left > 0) {
-        write();
+        write(), (others.write(), ...);
         at.advance(tile);
-        if (at.left > 0) read(tile, at);
+        if (at.left > 0) read(tile, at), (others.read(tile, at), ...);
       }
     });
   }
@@ -148,7 +161,7 @@ class BwdWsRowLoader {
  private:
   static constexpr int kRows = Problem::kBlockQ / kWarpSize;  // of a lane
 
-  PA_DEVICE void read(const BwdWsTile& tile, const BwdWsWalk& at) {
+  PA_DEVICE void read(const BwdWsTile& tile, const Walk& at) {
     const TensorView& view = loads_lse_ ? p_.lse : p_.delta;
     const int32_t first = at.m * Problem::kBlockQ + lane_, last = tile.q_rows.len - 1;
     const float* rows = row_pointer<const float>(view, tile.item.tile.seq, tile.q_rows, 0, at.head);
@@ -181,30 +194,42 @@ class BwdWsRowLoader {
   RingSlot<Problem::kStages> at_;
 };
 
-// Adds dq, staged by consumers, to the scratch; one warp. A warp's share of dq is contiguous there.
+// Adds dq, staged by consumers, to the scratch; one warp, which in a fixed order serves consumer `first` alone, so that
+// nobody is held up by another's turn. A warp's share of dq is contiguous there.
 template <class Problem>
 class BwdWsDqAdder {
  public:
   using Shared = BwdWsShared<Problem>;
+  using Walk = typename Problem::Walk;
 
-  PA_DEVICE BwdWsDqAdder(const AttnParams& p, const char* smem, Shared& shared, int lane)
-      : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), lane_(lane) {}
+  PA_DEVICE BwdWsDqAdder(const AttnParams& p, const char* smem, Shared& shared, int first, int lane)
+      : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), first_(first), lane_(lane) {}
 
   PA_DEVICE void run() {
     await_previous_kernel();  // it zeroes the scratch
+    BwdWsTurns<Problem> turns(p_, first_, lane_);
     for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
+      Walk at(tile);
+      if constexpr (Problem::kOrdered) turns.begin(tile, at);
       PA_NO_UNROLL
-      for (BwdWsWalk at(tile); at.left > 0; at.advance(tile), ++steps_) add(tile, at);
+      for (; at.left > 0; ++steps_) {
+        if constexpr (Problem::kOrdered) turns.wait(tile, at);
+        add(tile, at);
+        at.advance(tile);
+        if constexpr (Problem::kOrdered) turns.pass(tile, at);
+      }
     });
     wait_bulk();
   }
 
  private:
+  static constexpr int kServes = Problem::kOrdered ? 1 : Problem::kConsumers;
+
   // Lanes 0 to 3 stand for the warps of a consumer.
-  PA_DEVICE void add(const BwdWsTile& tile, const BwdWsWalk& at) const {
+  PA_DEVICE void add(const BwdWsTile& tile, const Walk& at) const {
     const float* scratch = dq_scratch(p_, tile.item.tile.seq, tile.q_rows, at.head);
     PA_NO_UNROLL
-    for (int c = 0; c < Problem::kConsumers; ++c) {
+    for (int c = first_; c < first_ + kServes; ++c) {
       const int warp = c * 4 + lane_;
       const int32_t row = at.m * Problem::kBlockQ + (Problem::kSplitsRows ? warp : lane_) * DqScratch::kRows;
       const int col = Problem::kSplitsRows ? 0 : c * Problem::kDqColumns;
@@ -223,6 +248,7 @@ class BwdWsDqAdder {
   const AttnParams& p_;
   const char* staging_;
   Shared& shared_;
+  int first_;
   int lane_;
   uint32_t steps_ = 0;
 };

@@ -10,12 +10,19 @@
 
 namespace portattn::sm90 {
 
-template <class T, int HeadDimQk, int HeadDimV, int BlockQ>
+struct BwdWsWalk;
+struct BwdWsDownwardWalk;
+
+// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh).
+template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered>
 struct BwdWsProblem {
   using Element = T;
+  using Walk = std::conditional_t<Ordered, BwdWsDownwardWalk, BwdWsWalk>;
+  static constexpr bool kOrdered = Ordered;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;
+  static_assert(!Ordered || kConsumers == DqScratch::kTurns, "each takes turns of its own");
   static constexpr int kBlockQ = BlockQ;
   static constexpr int kBlockKv = 64 * kConsumers;
   static constexpr int kStages = 2;
@@ -71,6 +78,7 @@ struct BwdWsTile {
   int32_t full_rows_begin, full_rows_end;  // rows in this range see all keys
   uint32_t number;                         // among the block's tiles
   bool exists;                             // false: there is no more work
+  int32_t shared_end;                      // where dq is ordered: query tiles below see keys of the tile before, too
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
@@ -86,13 +94,13 @@ struct BwdFeedShared {
 
   PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
 
-  // Helper warps read the tile's description: two that load rows, and others.
+  // Helper warps read the tile's description: those that load rows or add dq.
   PA_DEVICE void init_feed(int helper_warps) {
     described.init(1);
     kv_full.init(1);
     kv_empty.init(Problem::kConsumers * 4 + helper_warps);
     for (int s = 0; s < kStages; ++s) {
-      full[s].init(1 + 2 * kWarpSize);  // the thread that loads tiles, the lanes that load rows
+      full[s].init(1 + 2 * kWarpSize);  // the thread that loads tiles, the lanes that load lse and delta
       empty[s].init(Problem::kConsumers * 4);
     }
   }
@@ -105,7 +113,7 @@ struct BwdWsShared : BwdFeedShared<Problem> {
   Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers], dq_empty[kConsumers];
 
   PA_DEVICE void init() {
-    this->init_feed(3);  // the third adds dq
+    this->init_feed(3);
     for (int s = 0; s < kStages; ++s) {
       ds_full[s].init(kConsumers * 4);
       ds_empty[s].init(kConsumers * 4);
@@ -124,6 +132,19 @@ struct BwdWsWalk {
   PA_DEVICE explicit BwdWsWalk(const BwdWsTile& tile) : head(tile.first_head), m(tile.m_begin), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
     if (++m == tile.m_end) m = tile.m_begin, ++head;
+    --left;
+  }
+};
+
+// The same, from the last query tile of a head to its first, for tiles that wait for the one before them: later keys
+// are seen by later queries, so that where windows end a tile meets queries of its own first, shared ones after that
+// tile.
+struct BwdWsDownwardWalk {
+  int32_t head, m, left;
+  PA_DEVICE explicit BwdWsDownwardWalk(const BwdWsTile& tile)
+      : head(tile.first_head), m(tile.m_end - 1), left(tile.steps) {}
+  PA_DEVICE void advance(const BwdWsTile& tile) {
+    if (--m < tile.m_begin) m = tile.m_end - 1, ++head;
     --left;
   }
 };

@@ -9,6 +9,8 @@ namespace portattn::sm90 {
 template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
 struct BwdWideProblem {
   using Element = T;
+  using Walk = BwdWsWalk;
+  static constexpr bool kOrdered = false;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;

@@ -39,7 +39,7 @@ class BwdWsConsumer {
   // Accumulates dk (to be scaled) and dv of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
     clear_foreign_keys(tile);
-    BwdWsWalk at(tile);
+    typename Problem::Walk at(tile);
     in_slot([&](int slot) { step<true>(slot, tile, at, dk, dv); });
     PA_NO_UNROLL
     for (at.advance(tile); at.left > 0; at.advance(tile)) {
@@ -71,7 +71,7 @@ class BwdWsConsumer {
   // waits, and consumers may be half a step apart, one in softmax, one in products. What must be fenced is fenced with
   // products in flight.
   template <bool First>
-  PA_DEVICE void step(int slot, const BwdWsTile& tile, const BwdWsWalk& at, DkTile& dk, DvTile& dv) {
+  PA_DEVICE void step(int slot, const BwdWsTile& tile, const typename Problem::Walk& at, DkTile& dk, DvTile& dv) {
     ScoreTile s, dp;
     Operand p, ds;
     DqTile dq;
