@@ -77,7 +77,7 @@ struct FmhaBwdWide {
 
 template <class Kernel>
 bool takes_fmha_bwd_wide(const AttnParams& p) {
-  return !p.deterministic && takes_fmha_bwd_ws<Kernel>(p);
+  return takes_fmha_bwd_ws<Kernel>(p);
 }
 
 template <class Kernel>
