@@ -68,7 +68,8 @@ def test_an_arch_that_extends_another_tries_its_own_kernels_first() -> None:
     pairs = re.findall(r"\{&entry_(\w+), (\S+)\}", backward[1])
     assert pairs[0] == ("fmha_bwd_ws_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
     assert pairs[1] == ("fmha_bwd_ws_ordered_hd128x128_bf16_sm90", "nullptr")
-    assert "BwdWsProblem<bf16, 128, 128, 64, false>" in files["fmha_bwd_ws_hd96x96_bf16_sm90.cu"]  # whole slabs of 64 columns
+    # Head dim 96 in whole slabs of 64 columns.
+    assert "BwdWsProblem<bf16, 128, 128, 64, false>" in files["fmha_bwd_ws_hd96x96_bf16_sm90.cu"]
     searched = re.findall(r"return find\(kInstances_(\w+),", files["fmha_table.cu"])
     assert searched == ["sm90", "sm80"]
 
