@@ -33,6 +33,9 @@ struct BwdWsProblem {
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
   static_assert(BlockQ == 64 || BlockQ == 128, "dq is shared out by columns or by rows");
 
+  // Which 16 keys of a tile a consumer's thread has.
+  static PA_DEVICE int key_warp(int tid) { return tid / 32; }
+
   // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
   static constexpr bool kSplitsRows = BlockQ == 128;
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;

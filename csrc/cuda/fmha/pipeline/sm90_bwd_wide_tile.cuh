@@ -25,6 +25,9 @@ struct BwdWideProblem {
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
   static_assert(BlockKv == 64 || BlockKv == 128, "a consumer has 64 keys");
 
+  // Which 16 keys of a tile a consumer's thread has.
+  static PA_DEVICE int key_warp(int tid) { return tid / 32 % (BlockKv / 16); }
+
   // A consumer's half of dq's columns comes in two tiles: the outer slab, and what is left of the inner ones.
   static constexpr int kInnerColumns = HeadDimQk / 2 - kBoxColumns;
   using ScoreTile = AccTile<float, 16, kBlockQ>;  // rows are keys

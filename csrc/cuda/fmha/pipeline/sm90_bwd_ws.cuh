@@ -6,33 +6,25 @@
 // (https://arxiv.org/abs/2407.08608); docs/deep_dives/sm90_backward.md draws it.
 #pragma once
 
-#include "arch/sm90/wgmma.cuh"
-#include "attn/score.cuh"
-#include "fmha/pipeline/sm90_bwd_tile.cuh"
-#include "fmha/pipeline/sm90_operands.cuh"
+#include "fmha/pipeline/sm90_bwd_steps.cuh"
 
 namespace portattn::sm90 {
 
 template <class Problem>
-class BwdWsConsumer {
+class BwdWsConsumer : public BwdSteps<Problem> {
  public:
-  using T = typename Problem::Element;
-  using ScoreTile = typename Problem::ScoreTile;
+  using Steps = BwdSteps<Problem>;
+  using T = typename Steps::T;
+  using ScoreTile = typename Steps::ScoreTile;
+  using Operand = typename Steps::Operand;
   using DkTile = typename Problem::DkTile;
   using DvTile = typename Problem::DvTile;
   using DqTile = typename Problem::DqTile;
-  using Shared = BwdWsShared<Problem>;
-  static constexpr int kThreads = 128 * Problem::kConsumers;
-  static constexpr int kQuerySteps = Problem::kBlockQ / 16;  // of p do and ds q
-  static constexpr int kKeySteps = Problem::kBlockKv / 16;   // of ds^T k
-  using Operand = uint32_t[kQuerySteps][4];
+  using Steps::release;
 
   // `tid` counts the threads of all consumers.
-  PA_DEVICE BwdWsConsumer(const AttnParams& p, char* smem, Shared& shared, int tid)
-      : p_(p),
-        smem_(smem),
-        shared_(shared),
-        tid_(tid),
+  PA_DEVICE BwdWsConsumer(const AttnParams& p, char* smem, typename Steps::Shared& shared, int tid)
+      : Steps(p, smem, shared, tid),
         group_(uniform(tid / 128)),
         exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {}
 
@@ -48,11 +40,21 @@ class BwdWsConsumer {
     in_slot([&](int slot) { finish(1 - slot, tile); });
   }
 
-  PA_DEVICE void release(Barrier& barrier) const {
-    if (tid_ % 32 == 0) barrier.arrive();
-  }
-
  private:
+  using Steps::add_product;
+  using Steps::at_;
+  using Steps::clear_foreign_keys;
+  using Steps::hand_ds_over;
+  using Steps::lane;
+  using Steps::mask;
+  using Steps::p_;
+  using Steps::sees_all;
+  using Steps::shared_;
+  using Steps::smem_;
+  using Steps::tid_;
+  using Steps::wait_for_queries;
+  using Steps::warp;
+
   // Calls f with the current slot, as a constant if the step is small enough to exist once for each: then descriptors
   // of what lies there are a uniform register and a constant, and take no arithmetic.
   template <class F>
@@ -83,7 +85,7 @@ class BwdWsConsumer {
     wgmma_wait<1>();
     pin(s.data);
     if (!full) mask(tile, at.m, s);
-    make_probabilities(slot, s);
+    this->make_probabilities(slot, s, exp_scale_);
     wgmma_wait<0>();
     pin(dp.data);
     make_score_gradients(slot, s, dp);
@@ -118,110 +120,23 @@ class BwdWsConsumer {
     hand_dq_over();
   }
 
-  PA_DEVICE int warp() const { return tid_ / 32; }
-  PA_DEVICE int lane() const { return tid_ % 32; }
-
-  // The tiles of the current slot have arrived, without rows of others.
-  PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, int32_t m) const {
-    shared_.full[slot].wait(at_.parity());
-    const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
-    if (valid >= Problem::kBlockQ) return;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
-                                                                valid, tid_);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
-                                                               valid, tid_);
-    all_cleared();
-  }
-
-  PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile) const {
-    if (tile.rows.valid >= Problem::kBlockKv) return;
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_, tile.rows.valid, tid_);
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetV, tile.rows.valid, tid_);
-    all_cleared();
-  }
-  static PA_DEVICE void all_cleared() {
-    fence_async_proxy();
-    named_sync(1, kThreads);
-  }
-
   // s = k q^T of the current slot, in flight.
   PA_DEVICE void start_scores(int slot, ScoreTile& s) const {
-    start_transposed<Problem::kHeadDimQk>(s, 0, Problem::kOffsetQ + slot * Problem::kBytesQ);
+    this->template start_transposed<Problem::kHeadDimQk>(s, keys_offset(), Problem::kOffsetQ + slot * Problem::kBytesQ);
   }
   // dp = v do^T of the current slot, in flight.
   PA_DEVICE void start_dp(int slot, ScoreTile& dp) const {
-    start_transposed<Problem::kHeadDimV>(dp, Problem::kOffsetV, Problem::kOffsetDo + slot * Problem::kBytesDo);
+    this->template start_transposed<Problem::kHeadDimV>(dp, Problem::kOffsetV + keys_offset(),
+                                                        Problem::kOffsetDo + slot * Problem::kBytesDo);
   }
-  // acc = keys [this warpgroup's 64, HeadDim] . queries [kBlockQ, HeadDim]^T
-  template <int HeadDim>
-  PA_DEVICE void start_transposed(ScoreTile& acc, int keys_offset, int queries_offset) const {
-    const uint64_t keys = descriptor(smem_address(smem_) + keys_offset + group_ * 64 * kSlabBytes);
-    const uint64_t queries = descriptor(smem_address(smem_) + queries_offset);
-    pin(acc.data);
-    wgmma_fence();
-    PA_UNROLL
-    for (int step = 0; step < HeadDim / 16; ++step) {
-      const int slab = step / 4, in_slab = step % 4 * 32;
-      wgmma<0>(acc.data, advance(keys, slab * Problem::kBlockKv * kSlabBytes + in_slab),
-               advance(queries, slab * Problem::kBlockQ * kSlabBytes + in_slab), step > 0, T{});
-    }
-    wgmma_commit();
-  }
+  // This warpgroup's rows of k and v.
+  PA_DEVICE int keys_offset() const { return group_ * 64 * kSlabBytes; }
 
-  // acc += operand [64 keys, kBlockQ] . queries [kBlockQ, columns], in flight.
-  template <class Tile>
-  PA_DEVICE void add_product(Tile& acc, const Operand& operand, int queries_offset) const {
-    const uint64_t queries = descriptor_transposed(smem_address(smem_) + queries_offset, Problem::kBlockQ * kSlabBytes);
-    pin(acc.data);
-    wgmma_fence();
-    PA_UNROLL
-    for (int step = 0; step < kQuerySteps; ++step) {
-      wgmma<1>(acc.data, operand[step], advance(queries, step * 16 * kSlabBytes), 1, T{});
-    }
-    wgmma_commit();
-  }
-
-  // dq = ds^T k of the slot before, this consumer's share, in flight; waits for the other's ds.
+  // This consumer's share of dq of the slot before.
   PA_DEVICE void start_dq(int slot, DqTile& dq) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
     const int row_slab = Problem::kSplitsRows ? group_ : 0, col_slab = Problem::kSplitsRows ? 0 : group_;
-    const uint64_t ds = descriptor_transposed(
-        smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row_slab * kSlab, kSlab);
-    const uint64_t k =
-        descriptor_transposed(smem_address(smem_) + col_slab * Problem::kDqColumns / kBoxColumns * kSlab, kSlab);
-    shared_.ds_full[slot].wait(at_.previous().parity());
-    pin(dq.data);
-    wgmma_fence();
-    PA_UNROLL
-    for (int step = 0; step < kKeySteps; ++step) {
-      wgmma<1, 1>(dq.data, advance(ds, step * 16 * kSlabBytes), advance(k, step * 16 * kSlabBytes), step > 0, T{});
-    }
-    wgmma_commit();
-  }
-
-  static PA_DEVICE bool sees_all(const BwdWsTile& tile, int32_t m) {
-    const int32_t first = m * Problem::kBlockQ;
-    return first >= tile.full_rows_begin && first + Problem::kBlockQ <= tile.full_rows_end;
-  }
-  PA_DEVICE void mask(const BwdWsTile& tile, int32_t m, ScoreTile& s) const {
-    // Opaque, so that nothing of this is prepared outside and kept in registers.
-    const BwdWsTile& here = *opaque(&tile);
-    const int tid = opaque(tid_);
-    mask_transposed_tile(s, tid % 32, here.visible, here.rows.first + tid / 32 * 16, m * Problem::kBlockQ);
-  }
-
-  // Scores -> probabilities.
-  PA_DEVICE void make_probabilities(int slot, ScoreTile& s) const {
-    const float2* lse_log2 = reinterpret_cast<const float2*>(shared_.lse_log2[slot]) + lane() % 4;
-    PA_UNROLL
-    for (int c = 0; c < ScoreTile::kColSlots; c += 2) {
-      const float2 x = lse_log2[c * 2];
-      PA_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        s.at(r, c) = fast_exp2(s.at(r, c) * exp_scale_ - x.x);
-        s.at(r, c + 1) = fast_exp2(s.at(r, c + 1) * exp_scale_ - x.y);
-      }
-    }
+    Steps::start_dq(slot, dq, row_slab * kSlab, col_slab * Problem::kDqColumns / kBoxColumns * kSlab);
   }
 
   // dp -> ds
@@ -245,17 +160,11 @@ class BwdWsConsumer {
     const uint32_t out = smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row * kSlabBytes;
     shared_.ds_empty[slot].wait(at_.parity() ^ 1);
     PA_UNROLL
-    for (int k = 0; k < kQuerySteps; ++k) {
+    for (int k = 0; k < Steps::kQuerySteps; ++k) {
       const int slab = k / 4, chunk = first_chunk ^ k % 4 * 2;
       store_matrices(out + slab * Problem::kBlockKv * kSlabBytes + chunk * 16, ds[k]);
     }
   }
-  PA_DEVICE void hand_ds_over(int slot) const {
-    fence_async_proxy();
-    warp_sync();  // all lanes have written
-    release(shared_.ds_full[slot]);
-  }
-
   // This warp's share of dq to shared memory, in the order of the scratch.
   PA_DEVICE void stage_dq(int slot, DqTile& dq) {
     pin(dq.data);
@@ -275,13 +184,8 @@ class BwdWsConsumer {
     release(shared_.dq_full[group_]);
   }
 
-  const AttnParams& p_;
-  char* smem_;
-  Shared& shared_;
-  int tid_;
   int group_;  // of consumers
   float exp_scale_;
-  RingSlot<Problem::kStages> at_;
 };
 
 }  // namespace portattn::sm90

@@ -1,0 +1,143 @@
+// What consumers of every sm_90 backward do with a step: wait for tiles, start products, mask, make probabilities, hand
+// ds over. How they share a step and where dq goes is theirs (sm90_bwd_ws.cuh, sm90_bwd_wide.cuh).
+#pragma once
+
+#include "arch/sm90/wgmma.cuh"
+#include "attn/score.cuh"
+#include "fmha/pipeline/sm90_bwd_tile.cuh"
+#include "fmha/pipeline/sm90_operands.cuh"
+
+namespace portattn::sm90 {
+
+template <class Problem>
+class BwdSteps {
+ public:
+  using T = typename Problem::Element;
+  using ScoreTile = typename Problem::ScoreTile;
+  using Shared = BwdWsShared<Problem>;
+  static constexpr int kThreads = 128 * Problem::kConsumers;
+  static constexpr int kQuerySteps = Problem::kBlockQ / 16;  // of p do and ds q
+  static constexpr int kKeySteps = Problem::kBlockKv / 16;   // of ds^T k
+  using Operand = uint32_t[kQuerySteps][4];
+
+  // `tid` counts the threads of all consumers.
+  PA_DEVICE BwdSteps(const AttnParams& p, char* smem, Shared& shared, int tid)
+      : p_(p), smem_(smem), shared_(shared), tid_(tid) {}
+
+  PA_DEVICE void release(Barrier& barrier) const {
+    if (tid_ % 32 == 0) barrier.arrive();
+  }
+
+ protected:
+  PA_DEVICE int warp() const { return tid_ / 32; }
+  PA_DEVICE int lane() const { return tid_ % 32; }
+
+  // The tiles of the slot have arrived, without rows of others.
+  PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, int32_t m) const {
+    shared_.full[slot].wait(at_.parity());
+    const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
+    if (valid >= Problem::kBlockQ) return;
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
+                                                                valid, tid_);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
+                                                               valid, tid_);
+    all_cleared();
+  }
+
+  PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile) const {
+    if (tile.rows.valid >= Problem::kBlockKv) return;
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_, tile.rows.valid, tid_);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetV, tile.rows.valid, tid_);
+    all_cleared();
+  }
+  static PA_DEVICE void all_cleared() {
+    fence_async_proxy();
+    named_sync(1, kThreads);
+  }
+
+  // acc = keys [64, HeadDim] . queries [kBlockQ, HeadDim]^T, in flight.
+  template <int HeadDim>
+  PA_DEVICE void start_transposed(ScoreTile& acc, int keys_offset, int queries_offset) const {
+    const uint64_t keys = descriptor(smem_address(smem_) + keys_offset);
+    const uint64_t queries = descriptor(smem_address(smem_) + queries_offset);
+    pin(acc.data);
+    wgmma_fence();
+    PA_UNROLL
+    for (int step = 0; step < HeadDim / 16; ++step) {
+      const int slab = step / 4, in_slab = step % 4 * 32;
+      wgmma<0>(acc.data, advance(keys, slab * Problem::kBlockKv * kSlabBytes + in_slab),
+               advance(queries, slab * Problem::kBlockQ * kSlabBytes + in_slab), step > 0, T{});
+    }
+    wgmma_commit();
+  }
+
+  // acc += operand [64 keys, kBlockQ] . queries [kBlockQ, columns], in flight.
+  template <class Tile>
+  PA_DEVICE void add_product(Tile& acc, const Operand& operand, int queries_offset) const {
+    const uint64_t queries = descriptor_transposed(smem_address(smem_) + queries_offset, Problem::kBlockQ * kSlabBytes);
+    pin(acc.data);
+    wgmma_fence();
+    PA_UNROLL
+    for (int step = 0; step < kQuerySteps; ++step) {
+      wgmma<1>(acc.data, operand[step], advance(queries, step * 16 * kSlabBytes), 1, T{});
+    }
+    wgmma_commit();
+  }
+
+  // dq = ds^T k of the slot before, from these places on in ds and in k, in flight; waits for all of ds.
+  template <class Tile>
+  PA_DEVICE void start_dq(int slot, Tile& dq, int ds_offset, int k_offset) const {
+    constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
+    const uint64_t ds =
+        descriptor_transposed(smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + ds_offset, kSlab);
+    const uint64_t k = descriptor_transposed(smem_address(smem_) + k_offset, kSlab);
+    shared_.ds_full[slot].wait(at_.previous().parity());
+    pin(dq.data);
+    wgmma_fence();
+    PA_UNROLL
+    for (int step = 0; step < kKeySteps; ++step) {
+      wgmma<1, 1>(dq.data, advance(ds, step * 16 * kSlabBytes), advance(k, step * 16 * kSlabBytes), step > 0, T{});
+    }
+    wgmma_commit();
+  }
+
+  static PA_DEVICE bool sees_all(const BwdWsTile& tile, int32_t m) {
+    const int32_t first = m * Problem::kBlockQ;
+    return first >= tile.full_rows_begin && first + Problem::kBlockQ <= tile.full_rows_end;
+  }
+  PA_DEVICE void mask(const BwdWsTile& tile, int32_t m, ScoreTile& s) const {
+    // Opaque, so that nothing of this is prepared outside and kept in registers.
+    const BwdWsTile& here = *opaque(&tile);
+    const int tid = opaque(tid_);
+    mask_transposed_tile(s, tid % 32, here.visible, here.rows.first + Problem::key_warp(tid) * 16,
+                         m * Problem::kBlockQ);
+  }
+
+  // Scores -> probabilities.
+  PA_DEVICE void make_probabilities(int slot, ScoreTile& s, float exp_scale) const {
+    const float2* lse_log2 = reinterpret_cast<const float2*>(shared_.lse_log2[slot]) + lane() % 4;
+    PA_UNROLL
+    for (int c = 0; c < ScoreTile::kColSlots; c += 2) {
+      const float2 x = lse_log2[c * 2];
+      PA_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        s.at(r, c) = fast_exp2(s.at(r, c) * exp_scale - x.x);
+        s.at(r, c + 1) = fast_exp2(s.at(r, c + 1) * exp_scale - x.y);
+      }
+    }
+  }
+
+  PA_DEVICE void hand_ds_over(int slot) const {
+    fence_async_proxy();
+    warp_sync();  // all lanes have written
+    release(shared_.ds_full[slot]);
+  }
+
+  const AttnParams& p_;
+  char* smem_;
+  Shared& shared_;
+  int tid_;
+  RingSlot<Problem::kStages> at_;
+};
+
+}  // namespace portattn::sm90
