@@ -111,7 +111,7 @@ def test_keys_of_other_lengths_than_queries(dim: int) -> None:
 )
 def test_which_kernel_a_call_gets(dim: int, deterministic: bool, softcap: float, kernel: str) -> None:
     program = f"DIM, DETERMINISTIC, SOFTCAP = {dim}, {deterministic}, {softcap}\n{CALL}"
-    environment = os.environ | {"NVTE_LOG_FUSED_ATTN_CONFIG": "2"}
+    environment = os.environ | {"NVTE_LOG_FUSED_ATTN_CONFIG": "3"}
     result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert f"backward by fused_varlen ({kernel})" in result.stderr
