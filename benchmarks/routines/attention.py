@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .cases import DIRECTIONS, Case, Group
+from .cases import Case, Group
 from .implementations import FASTEST, LABELS, OURS, Implementation, Tokens, UnavailableError, build
 from .machine import ClockReader
 from .options import Options
@@ -18,7 +18,7 @@ from .timing import CpuTimer, CudaTimer, Timing, alternate, fastest, speed_ratio
 def run(group: Group, options: Options, timer: CudaTimer | CpuTimer) -> Iterator[dict[str, Any]]:
     """One row per case and direction."""
     for case in group.attention_cases(options.smallest_only):
-        directions = [d for d in DIRECTIONS if options.wanted(f"{group.name}/{case.name}/{d}")]
+        directions = [d for d in group.directions if options.wanted(f"{group.name}/{case.name}/{d}")]
         if directions:
             options.progress(f"{group.name}: {case.name}")
             yield from run_case(group, case, directions, options, timer)
@@ -62,7 +62,7 @@ def _build_all(group: Group, case: Case, tokens: Tokens) -> tuple[dict[str, Impl
     usable, skipped = {}, {}
     for name in (OURS, *group.peers):
         try:
-            usable[name] = build(name, case, tokens, group.backend)
+            usable[name] = build(name, case, tokens, group.backend, group.deterministic)
         except UnavailableError as reason:
             skipped[name] = f"{LABELS[name]} {reason}"
     return usable, skipped

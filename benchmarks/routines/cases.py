@@ -98,6 +98,8 @@ class Group:
     peers: tuple[str, ...]
     target: Target | None = None
     backend: str | None = None
+    deterministic: bool = False  # of portattn
+    directions: tuple[str, ...] = DIRECTIONS
     tables: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def attention_cases(self, smallest_only: bool = False) -> list[Case]:
@@ -117,7 +119,8 @@ def load_group(path: Path) -> Group:
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     settings = dict(document["group"])
     target = settings.pop("target", None)
-    settings["peers"] = tuple(settings["peers"])
+    for name in ("peers", "directions"):
+        settings[name] = tuple(settings.get(name, getattr(Group, name, ())))
     return Group(**settings, target=Target(**target) if target else None, tables=tuple(document["case"]))
 
 

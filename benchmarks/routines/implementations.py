@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ LABELS = {
     "einsum_compiled": "compiled einsum + softmax",
     "fa4": "FA4",
     "fa4_varlen": "FA4 varlen",
+    "portattn_atomic": "portattn, not deterministic",
     "portattn_torch": "portattn (PyTorch)",
     "jax_cudnn": "cuDNN (jax.nn)",
     "jax_einsum": "einsum + softmax under jit",
@@ -101,9 +103,13 @@ class Implementation:
         return {name: self._layout.to_tokens(tensor) for name, tensor in named.items()}
 
 
-def build(name: str, case: Case, tokens: Tokens, backend: str | None = None) -> Implementation:
-    """Binds an implementation to a case and runs it once both ways; UnavailableError when it cannot serve it."""
-    maker = partial(_portattn, backend=backend) if name == OURS else _PEERS[name]
+def build(
+    name: str, case: Case, tokens: Tokens, backend: str | None = None, deterministic: bool = False
+) -> Implementation:
+    """Binds an implementation to a case and runs it once both ways; UnavailableError when it cannot serve it.
+
+    `backend` and `deterministic` are portattn's."""
+    maker = partial(_portattn, backend=backend, deterministic=deterministic) if name == OURS else _PEERS[name]
     try:
         attention, layout = maker(case, tokens)
         implementation = Implementation(attention, layout, tokens)
@@ -143,10 +149,13 @@ def _padded_bhsd(case: Case, valid: torch.Tensor) -> Layout:
     return Layout(pad, lambda x: x.transpose(1, 2)[valid])
 
 
-def _portattn(case: Case, tokens: Tokens, backend: str | None) -> tuple[Callable[..., torch.Tensor], Layout]:
+def _portattn(
+    case: Case, tokens: Tokens, backend: str | None = None, deterministic: bool = False
+) -> tuple[Callable[..., torch.Tensor], Layout]:
     from portattn.pytorch import dot_product_attention
 
-    options = {"backend": backend} if backend else {"strict": True}
+    options: dict[str, Any] = {"backend": backend} if backend else {"strict": True}
+    options["deterministic"] = deterministic
     if not case.packed:
         mask = "causal" if case.causal else "no_mask"
         return partial(dot_product_attention, qkv_format="bshd", attn_mask_type=mask, **options), _dense_bshd(case)
@@ -243,4 +252,5 @@ _PEERS: dict[str, Callable[[Case, Tokens], tuple[Callable[..., torch.Tensor], La
     "torch_varlen": _torch_varlen,
     "fa4": _fa4,
     "fa4_varlen": _fa4_varlen,
+    "portattn_atomic": _portattn,
 }

@@ -42,7 +42,8 @@ FmhaKernel entry_{kernel} = {{
     "{kernel}",
     {kernel}::kPlannedRows,
     {takes_name},
-    run_{kernel}}};
+    run_{kernel},
+    {row_stats}}};
 
 }}  // namespace portattn
 """
@@ -62,6 +63,7 @@ class Kind:
     base: str
     takes: str = ""  # which calls it serves, a condition on `params`; empty: all
     orders_dq: bool = False  # a backward for deterministic calls, without a second kernel for dq
+    row_stats: bool = False  # a backward that reads AttnParams::row_stats
 
 
 FWD = "FmhaFwd<FwdProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}, {block_kv}, {warps}, {min_blocks}, EXTRAS>>"
@@ -87,7 +89,7 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
 
 def warp_specialised_backward(*, ordered: bool) -> Kind:
     base = BWD_WS.replace("ORDERED", str(ordered).lower())
-    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=ordered)
+    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=ordered, row_stats=True)
 
 
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
@@ -107,7 +109,7 @@ FORWARD = {
 BACKWARD = {
     "bwd_ws": warp_specialised_backward(ordered=False),
     "bwd_ws_ordered": warp_specialised_backward(ordered=True),
-    "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)"),
+    "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)", row_stats=True),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
     "bwd": generic("bwd", BWD, extras=True),
@@ -228,6 +230,7 @@ class Instance:
             base=how.base.format(**fields),
             takes=takes,
             takes_name=f"takes_{kernel}" if takes else "nullptr",
+            row_stats=str(how.row_stats).lower(),
         )
 
     def kernels(self, step: dict[str, Kind]) -> dict[str, str]:

@@ -42,7 +42,7 @@ void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece s
 KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction) {
   if (resolved.row->choose != nullptr) return resolved.row->choose(launch, direction);
   const Tiling& tiling = resolved.layout(direction).tiling;
-  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum};
+  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum, tiling.row_stats};
 }
 
 NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
@@ -85,6 +85,7 @@ void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void
   params->delta = scratch_view(*params, config.q_format, layout.carve<float>(workspace, kDelta));
   params->dq_accum.data = layout.carve<float>(workspace, kDqAccum);
   params->dq_accum.turns = layout.carve<int32_t>(workspace, kDqTurns);
+  params->row_stats.data = layout.carve<float>(workspace, kRowStats);
   params->next_item = layout.carve<int32_t>(workspace, kNextItem);
 }
 
@@ -98,7 +99,9 @@ void log_call(const Launch& launch, const ResolvedConfig& resolved, const AttnCo
 NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
                            void* workspace, AttnParams* params) {
   const Plugin& plugin = *resolved.device.plugin;
-  if (!choose_kernel(launch, resolved, NVTE_BACKWARD).dq_accum) params->dq_accum = DqScratch();
+  const KernelChoice choice = choose_kernel(launch, resolved, NVTE_BACKWARD);
+  if (!choice.dq_accum) params->dq_accum = DqScratch();
+  if (!choice.row_stats) params->row_stats = RowStats();
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
     PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));

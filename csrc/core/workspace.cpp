@@ -56,8 +56,12 @@ NVTEStatus layout_workspace(const AttnConfig& config, NVTEDirection direction, c
   if (direction == NVTE_BACKWARD) {
     const CheckedSize rows = CheckedSize(config.q_is_thd() ? 1 : config.batch_size) * config.rows_q();
     if (tiling.delta) builder.add(kDelta, rows * config.num_heads_q, sizeof(float));
+    const CheckedSize groups = dq_scratch_groups(config.q_is_thd(), config.rows_q(), config.batch_size);
+    if (tiling.row_stats) {
+      const CheckedSize floats = groups * DqScratch::kRows * config.num_heads_q * 2 + RowStats::kSpareRows;
+      builder.add(kRowStats, floats, sizeof(float));
+    }
     if (tiling.dq_accum) {
-      const CheckedSize groups = dq_scratch_groups(config.q_is_thd(), config.rows_q(), config.batch_size);
       builder.add(kDqAccum, groups * DqScratch::kRows * config.num_heads_q * config.head_dim_qk, sizeof(float));
       if (tiling.dq_turns) builder.add(kDqTurns, groups * config.num_heads_q * DqScratch::kTurns, sizeof(int32_t));
     }

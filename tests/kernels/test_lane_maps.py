@@ -1,4 +1,5 @@
-"""C++ proofs on the headers that device code uses: lane maps, shared memory layouts, scalar maths, turns, Philox."""
+"""C++ proofs on the headers that device code uses: lane maps, shared memory layouts, scalar maths, turns, row stats,
+Philox."""
 
 from __future__ import annotations
 
@@ -43,6 +44,10 @@ def test_scalar_maths(tmp_path: Path) -> None:
 
 def test_turns_of_key_tiles(tmp_path: Path) -> None:
     compile_and_run("key_turns_test", tmp_path)
+
+
+def test_row_stats(tmp_path: Path) -> None:
+    compile_and_run("row_stats_test", tmp_path, "-fopenmp")
 
 
 def test_philox_header_and_its_python_replica(tmp_path: Path) -> None:

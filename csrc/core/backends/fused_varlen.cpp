@@ -46,6 +46,7 @@ Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool
     take_finer(&tiling.tile_rows_kv, *kernels.main);
     if (!kernels.adds_dq(deterministic)) take_finer(&tiling.tile_rows_q, *kernels.dq);
     if (kernels.adds_dq(deterministic)) tiling.dq_accum = true;
+    if (kernels.main->row_stats) tiling.row_stats = true;
   }
   tiling.dq_turns = tiling.dq_accum && deterministic;
   return tiling;
@@ -90,11 +91,12 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const FmhaInstance& instance = instance_of(launch);
   if (direction == NVTE_FORWARD) {
     const FmhaKernel& kernel = forward_kernel(instance, launch.params);
-    return KernelChoice{kernel.name, kernel.planned_rows, 0, false};
+    return KernelChoice{kernel.name, kernel.planned_rows, 0, false, false};
   }
   const FmhaBackward& kernels = backward_kernels(instance, launch.params);
   const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
-  return KernelChoice{kernels.main->name, adds_dq ? 0 : kernels.dq->planned_rows, kernels.main->planned_rows, adds_dq};
+  return KernelChoice{kernels.main->name, adds_dq ? 0 : kernels.dq->planned_rows, kernels.main->planned_rows, adds_dq,
+                      kernels.main->row_stats};
 }
 
 int forward(const Launch& launch) {

@@ -99,6 +99,14 @@ constexpr int64_t dq_scratch_groups(bool is_thd, int64_t seqlen, int64_t batch) 
   return (seqlen + DqScratch::kRows - 1) / DqScratch::kRows * batch;
 }
 
+// Float workspace with what a backward takes of each query row, as a copy engine reads it: [2, h, groups * kRows],
+// first lse in base 2, +inf for rows that see nothing, then -delta. Groups are those of DqScratch. Rows of no token
+// hold anything, and a tile may read kSpareRows past the last.
+struct RowStats {
+  static constexpr int32_t kSpareRows = 128;
+  float* data = nullptr;
+};
+
 enum class BiasKind : int32_t { kNone = 0, kPreScale = 1, kPostScale = 2, kAlibi = 3 };
 
 struct AttnParams {
@@ -109,6 +117,7 @@ struct AttnParams {
   TensorView d_o, dq, dk, dv;
   TensorView delta;    // float, workspace: rowsum(do * o), strides as lse
   DqScratch dq_accum;  // data null when dq is written directly
+  RowStats row_stats;  // data null unless the backward's kernel reads it
   // -- sequences -------------------------------------------------------------------------------------------
   int32_t batch = 0;
   SeqSide q_side, kv_side;

@@ -49,6 +49,14 @@ PA_DEVICE int64_t dq_scratch_group(const AttnParams& p, int32_t seq, const SeqRo
 PA_DEVICE float* dq_scratch(const AttnParams& p, int32_t seq, const SeqRows& rows, int32_t head) {
   return p.dq_accum.data + (dq_scratch_group(p, seq, rows) * p.num_heads_q + head) * DqScratch::kRows * p.head_dim_qk;
 }
+// Its row stats for one head, lse; those of delta follow row_stats_delta() floats on.
+PA_DEVICE int64_t row_stats_delta(const AttnParams& p) {
+  return dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch) * DqScratch::kRows * p.num_heads_q;
+}
+PA_DEVICE float* row_stats(const AttnParams& p, int32_t seq, const SeqRows& rows, int32_t head) {
+  const int64_t groups = dq_scratch_groups(p.q_side.is_thd, p.q_side.seqlen, p.batch);
+  return p.row_stats.data + (head * groups + dq_scratch_group(p, seq, rows)) * DqScratch::kRows;
+}
 PA_DEVICE int64_t dq_scratch_step(const AttnParams& p) {
   return int64_t{DqScratch::kRows} * p.num_heads_q * p.head_dim_qk;
 }

@@ -1,5 +1,5 @@
-// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; and the dq scratch and the
-// counter of work (AttnParams::next_item) = 0.
+// delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; the row stats, which repeat it
+// beside lse for kernels that want them so; and the dq scratch and the counter of work (AttnParams::next_item) = 0.
 //
 // A block takes a few tokens with all their heads. A team of lanes takes one (token, head) row at a time, its lanes the
 // row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
@@ -50,11 +50,13 @@ struct DeltaKernel : StartsEarly {
   static constexpr int kSums = kWarpSize == 1 ? Vec16<T>::kSize : 1;  // side by side in a CPU's vector registers
   using Tokens = TokenBlock<kThreads, kTokens>;
 
-  // Of the block's tokens and head 0; o and d_o null for padding.
+  // Of the block's tokens and head 0; o, d_o and stats null for padding.
   struct Shared {
     const T* o[kTokens];
     const T* d_o[kTokens];
     float* delta[kTokens];
+    const float* lse[kTokens];
+    float* stats[kTokens];
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
@@ -68,10 +70,18 @@ struct DeltaKernel : StartsEarly {
           shared.o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.o, 0);
           shared.d_o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.d_o, 0);
           shared.delta[t] = row.template pointer<float>(p.delta, 0);
+          shared.stats[t] = nullptr;
+          if (p.row_stats.data == nullptr || sequence < 0) return;
+          const SeqRows rows = seq_rows(p.q_side, p.batch, sequence);
+          shared.lse[t] = row.template pointer<const float>(p.lse, 0);
+          shared.stats[t] = row_stats(p, sequence, rows, 0) + (row.token - rows.start);
         });
     write_delta(params, shared, count, ctx.tid);
     if (p.dq_accum.data != nullptr) zero_accum(p, ctx);
     if (p.dq_accum.turns != nullptr) zero_turns(p, ctx);
+    if (p.row_stats.data == nullptr) return;
+    block_sync();  // delta is written
+    write_stats(p, shared, count, ctx.tid);
   }
 
  private:
@@ -104,6 +114,21 @@ struct DeltaKernel : StartsEarly {
     PA_UNROLL
     for (int i = 0; i < kSums; ++i) sum += sums[i];
     return sum;
+  }
+
+  // From delta as it has just been written: threads that follow each other take tokens that do, and write whole
+  // sectors.
+  static PA_DEVICE void write_stats(const AttnParams& p, const Shared& shared, int count, int tid) {
+    const int64_t to_delta = row_stats_delta(p), head_rows = to_delta / p.num_heads_q;
+    PA_NO_UNROLL
+    for (int i = tid; i < p.num_heads_q * kTokens; i += kThreads) {
+      const int t = i % kTokens, head = i / kTokens;
+      if (t >= count || shared.stats[t] == nullptr) continue;
+      const float lse = shared.lse[t][head * p.lse.head_stride];
+      float* out = shared.stats[t] + head * head_rows;
+      out[0] = lse == neg_inf<float>() ? -neg_inf<float>() : lse * static_cast<float>(kLog2e);
+      out[to_delta] = -shared.delta[t][head * p.delta.head_stride];
+    }
   }
 
   // Blocks take pieces of the scratch in turn, each as much as its tokens need.

@@ -6,7 +6,7 @@
 namespace portattn {
 
 // delta[b, i, h] = sum_d do[b, i, h, d] * o[b, i, h, d], 0 outside every sequence; also zeroes dq_accum and next_item
-// where they are set.
+// and writes row_stats, where they are set.
 // Reads cu_seqlens or the plan's spans, not its tiles.
 int launch_delta(const AttnParams& params, DType dtype, void* stream);
 

@@ -38,12 +38,9 @@ struct FmhaBwdWide {
   }
 
   static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
-    const int warp = ctx.tid / 32, lane = ctx.tid % 32;
-    if (ctx.tid == 0) {
-      // All items are drawn, the first too: then there is no offset, for which the producer has no register.
-      sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1), 0);
-    }
-    if (warp == 1 || warp == 2) sm90::BwdWsRowLoader<Problem>(params.attn, shared, warp == 1, lane).run();
+    if (ctx.tid != 0) return;
+    // All items are drawn, the first too: then there is no offset, for which the producer has no register.
+    sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1), 0);
   }
 
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {

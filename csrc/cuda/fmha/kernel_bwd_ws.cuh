@@ -41,7 +41,6 @@ struct FmhaBwdWs : StartsEarly {
   }
 
   static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
-    using RowLoader = sm90::BwdWsRowLoader<Problem>;
     using DqAdder = sm90::BwdWsDqAdder<Problem>;
     const AttnParams& p = params.attn;
     const int warp = ctx.tid / 32, lane = ctx.tid % 32;
@@ -51,12 +50,10 @@ struct FmhaBwdWs : StartsEarly {
         await_previous_kernel();  // it zeroes next_item
         sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(p.next_item, 1), 0);
       }
-      if (warp == 1) RowLoader(p, shared, false, lane).run(RowLoader(p, shared, true, lane));
-      if (warp > 1) DqAdder(p, ctx.smem, shared, warp - 2, lane).run();
+      if (warp > 0 && warp <= Problem::kConsumers) DqAdder(p, ctx.smem, shared, warp - 1, lane).run();
     } else {
       if (ctx.tid == 0) sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
-      if (warp == 1 || warp == 2) RowLoader(p, shared, warp == 1, lane).run();
-      if (warp == 3) DqAdder(p, ctx.smem, shared, 0, lane).run();
+      if (warp == 1) DqAdder(p, ctx.smem, shared, 0, lane).run();
     }
   }
 

@@ -78,6 +78,7 @@ struct RingSlot {
   PA_DEVICE int parity() const { return static_cast<int>(count / Stages % 2); }
   PA_DEVICE void advance() { ++count; }
   PA_DEVICE RingSlot previous() const { return RingSlot{count - 1}; }
+  PA_DEVICE RingSlot next() const { return RingSlot{count + 1}; }
 };
 
 }  // namespace portattn::sm90

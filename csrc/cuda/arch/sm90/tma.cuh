@@ -36,6 +36,14 @@ PA_DEVICE void load_tile(char* smem, const CUtensorMap& map, Barrier& arrived, i
   }
 }
 
+// `bytes` that follow each other, a multiple of 16, as both addresses are. One thread calls it.
+PA_DEVICE void load_bulk(void* smem, const void* global, int bytes, Barrier& arrived) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   smem_address(smem)),
+               "l"(global), "r"(bytes), "r"(smem_address(&arrived))
+               : "memory");
+}
+
 // Adds `bytes` of floats, a multiple of 16, from shared to global memory, without order. One thread calls it; its
 // earlier adds, and those of others that it has synchronised with after their fence_async_proxy(), are what it sends.
 PA_DEVICE void add_bulk(float* global, const void* smem, int bytes) {

@@ -68,11 +68,11 @@ class BwdByKeysConsumer : public BwdWideSteps<Problem> {
 
   PA_DEVICE void make_probabilities(const BwdWsTile& tile, int32_t m, Operand& p) const {
     ScoreTile s;
-    const bool full = this->sees_all(tile, m);
+    const bool plain = this->is_plain(tile, m);
     this->template start_transposed<Problem::kHeadDimQk>(s, keys_offset(), this->q_offset());
     wgmma_wait<0>();
     pin(s.data);
-    if (!full) this->mask(tile, m, s);
+    if (!plain) this->mask(tile, m, s);
     this->to_probabilities(s);
     pack_operand<T>(s, p);
   }

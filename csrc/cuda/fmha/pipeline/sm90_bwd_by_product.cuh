@@ -86,7 +86,7 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
   template <bool First>
   PA_DEVICE void make_operand(const BwdWsTile& tile, int32_t m, OuterDqTile& outer, Operand& operand) const {
     ScoreTile x;
-    const bool full = this->sees_all(tile, m);
+    const bool plain = this->is_plain(tile, m);
     if constexpr (kHasScores) {
       this->template start_transposed<Problem::kHeadDimQk>(x, 0, this->q_offset());
     } else {
@@ -97,7 +97,7 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
     wgmma_wait<First ? 0 : 1>();
     pin(x.data);
     if constexpr (kHasScores) {
-      if (!full) this->mask(tile, m, x);
+      if (!plain) this->mask(tile, m, x);
       this->to_probabilities(x);
       pack_operand<T>(x, operand);
       write_p(operand);

@@ -1,12 +1,12 @@
-// The warps of an sm_90 backward block (sm90_bwd_ws.cuh) that move data: one loads tiles by TMA, two load the rows' lse
-// and delta, one adds dq up in global memory. Where dq is ordered, one loads lse and delta, and two add.
+// The warps of an sm_90 backward block (sm90_bwd_ws.cuh) that move data: one loads by TMA, one adds dq up in global
+// memory, or two where dq is ordered.
 #pragma once
 
 #include "fmha/pipeline/sm90_bwd_turns.cuh"
 
 namespace portattn::sm90 {
 
-// Loads tiles; one thread.
+// Loads tiles, and the row stats beside the queries; one thread.
 template <class Problem>
 class BwdWsProducer {
  public:
@@ -58,7 +58,7 @@ class BwdWsProducer {
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
     tile = opaque(tile);
-    tile->m_begin = tile->m_end = tile->shared_end = tile->full_rows_begin = tile->full_rows_end = 0;
+    tile->m_begin = tile->m_end = tile->shared_end = tile->plain_begin = tile->plain_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
     const int32_t group = p_.num_heads_q / p_.num_heads_kv;
     tile->first_head = tile->item.head * group;
@@ -79,8 +79,8 @@ class BwdWsProducer {
       }
     }
     if (tile->rows.valid < Problem::kBlockKv) return;
-    tile->full_rows_begin = first_row_reaching(tile->visible, end - 1);
-    tile->full_rows_end = first_row_past(tile->visible, first + 1);
+    tile->plain_begin = ceil_div(first_row_reaching(tile->visible, end - 1), Problem::kBlockQ);
+    tile->plain_end = first_row_past(tile->visible, first + 1) / Problem::kBlockQ;
   }
 
   PA_DEVICE void load(const BwdWsTile& tile) {
@@ -101,13 +101,20 @@ class BwdWsProducer {
     const int32_t row = static_cast<int32_t>(tile.q_rows.start) + m * Problem::kBlockQ;
     const int s = at_.index();
     shared_.empty[s].wait(at_.parity() ^ 1);
-    shared_.full[s].arrive_expect(Problem::kBytesQ + Problem::kBytesDo);
+    shared_.full[s].arrive_expect(Problem::kBytesQ + Problem::kBytesDo + 2 * kBytesStats);
     load_tile<Problem::kBlockQ, Problem::kHeadDimQk>(smem_ + Problem::kOffsetQ + s * Problem::kBytesQ, params_.q,
                                                      shared_.full[s], row, head, batch, kEvictLast);
     load_tile<Problem::kBlockQ, Problem::kHeadDimV>(smem_ + Problem::kOffsetDo + s * Problem::kBytesDo, params_.d_o,
                                                     shared_.full[s], row, head, batch, kEvictLast);
+    await_previous_kernel();  // it computes the stats
+    const float* stats = row_stats(p_, tile.item.tile.seq, tile.q_rows, head) + m * Problem::kBlockQ;
+    load_bulk(shared_.lse_log2[s], stats, kBytesStats, shared_.full[s]);
+    load_bulk(shared_.minus_delta[s], stats + row_stats_delta(p_), kBytesStats, shared_.full[s]);
     at_.advance();
   }
+
+  static constexpr int kBytesStats = Problem::kBlockQ * sizeof(float);
+  static_assert(Problem::kBlockQ <= RowStats::kSpareRows, "the last tile reads past the last row");
 
   const BwdWsParams& params_;
   const AttnParams& p_;
@@ -130,69 +137,6 @@ PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int lane, F f) {
     if (lane == 0) shared.kv_empty.arrive();
   }
 }
-
-// Loads lse or delta; one warp each, or one for both. They lie a stride apart, which the copy engine does not gather. A
-// step's values are read while the step before is still computed.
-template <class Problem>
-class BwdWsRowLoader {
- public:
-  using Shared = BwdWsShared<Problem>;
-  using Walk = typename Problem::Walk;
-
-  PA_DEVICE BwdWsRowLoader(const AttnParams& p, Shared& shared, bool loads_lse, int lane)
-      : p_(p), shared_(shared), loads_lse_(loads_lse), lane_(lane) {}
-
-  // Others: loaders that this warp runs as well.
-  template <class... Others>
-  PA_DEVICE void run(Others... others) {
-    if (!loads_lse_ || sizeof...(others) > 0) await_previous_kernel();  // it computes delta
-    for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
-      Walk at(tile);
-      if (at.left > 0) read(tile, at), (others.read(tile, at), ...);
-      PA_NO_UNROLL
-      while (at.left > 0) {
-        write(), (others.write(), ...);
-        at.advance(tile);
-        if (at.left > 0) read(tile, at), (others.read(tile, at), ...);
-      }
-    });
-  }
-
- private:
-  static constexpr int kRows = Problem::kBlockQ / kWarpSize;  // of a lane
-
-  PA_DEVICE void read(const BwdWsTile& tile, const Walk& at) {
-    const TensorView& view = loads_lse_ ? p_.lse : p_.delta;
-    const int32_t first = at.m * Problem::kBlockQ + lane_, last = tile.q_rows.len - 1;
-    const float* rows = row_pointer<const float>(view, tile.item.tile.seq, tile.q_rows, 0, at.head);
-    PA_UNROLL
-    for (int i = 0; i < kRows; ++i) values_[i] = rows[min_of(first + i * kWarpSize, last) * view.token_stride];
-    valid_ = last - first;
-  }
-
-  PA_DEVICE void write() {
-    const int s = at_.index();
-    float* out = (loads_lse_ ? shared_.lse_log2[s] : shared_.minus_delta[s]) + lane_;
-    shared_.empty[s].wait(at_.parity() ^ 1);
-    PA_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const bool valid = i * kWarpSize <= valid_;
-      const float lse =
-          valid && values_[i] != neg_inf<float>() ? values_[i] * static_cast<float>(kLog2e) : -neg_inf<float>();
-      out[i * kWarpSize] = loads_lse_ ? lse : valid ? -values_[i] : 0.f;
-    }
-    shared_.full[s].arrive();
-    at_.advance();
-  }
-
-  const AttnParams& p_;
-  Shared& shared_;
-  bool loads_lse_;
-  int lane_;
-  float values_[kRows];
-  int32_t valid_;  // rows of this lane end that far on
-  RingSlot<Problem::kStages> at_;
-};
 
 // Adds dq, staged by consumers, to the scratch; one warp, which in a fixed order serves consumer `first` alone, so that
 // nobody is held up by another's turn. A warp's share of dq is contiguous there.

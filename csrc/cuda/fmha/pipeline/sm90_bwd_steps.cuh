@@ -35,12 +35,19 @@ class BwdSteps {
   // The tiles of the slot have arrived, without rows of others.
   PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, int32_t m) const {
     shared_.full[slot].wait(at_.parity());
+    clear_foreign_queries(slot, tile, m);
+  }
+  PA_DEVICE void clear_foreign_queries(int slot, const BwdWsTile& tile, int32_t m) const {
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
     clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
                                                                 valid, tid_);
     clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
                                                                valid, tid_);
+    for (int row = valid + tid_; row < Problem::kBlockQ; row += kThreads) {
+      shared_.lse_log2[slot][row] = -neg_inf<float>();
+      shared_.minus_delta[slot][row] = 0.f;
+    }
     all_cleared();
   }
 
@@ -84,14 +91,13 @@ class BwdSteps {
     wgmma_commit();
   }
 
-  // dq = ds^T k of the slot before, from these places on in ds and in k, in flight; waits for all of ds.
+  // dq = ds^T k of the slot before, from these places on in ds and in k, in flight; all of ds has arrived.
   template <class Tile>
   PA_DEVICE void start_dq(int slot, Tile& dq, int ds_offset, int k_offset) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
     const uint64_t ds =
         descriptor_transposed(smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + ds_offset, kSlab);
     const uint64_t k = descriptor_transposed(smem_address(smem_) + k_offset, kSlab);
-    shared_.ds_full[slot].wait(at_.previous().parity());
     pin(dq.data);
     wgmma_fence();
     PA_UNROLL
@@ -101,9 +107,10 @@ class BwdSteps {
     wgmma_commit();
   }
 
-  static PA_DEVICE bool sees_all(const BwdWsTile& tile, int32_t m) {
-    const int32_t first = m * Problem::kBlockQ;
-    return first >= tile.full_rows_begin && first + Problem::kBlockQ <= tile.full_rows_end;
+  PA_DEVICE void wait_for_ds(int slot) const { shared_.ds_full[slot].wait(at_.previous().parity()); }
+
+  static PA_DEVICE bool is_plain(const BwdWsTile& tile, int32_t m) {
+    return m >= tile.plain_begin && m < tile.plain_end;
   }
   PA_DEVICE void mask(const BwdWsTile& tile, int32_t m, ScoreTile& s) const {
     // Opaque, so that nothing of this is prepared outside and kept in registers.
@@ -113,12 +120,21 @@ class BwdSteps {
                          m * Problem::kBlockQ);
   }
 
-  // Scores -> probabilities.
-  PA_DEVICE void make_probabilities(int slot, ScoreTile& s, float exp_scale) const {
+  // lse of this thread's first columns, two and two, before products that would hold the loads up: a multiprocessor
+  // hands both to their units in order.
+  template <int Pairs>
+  PA_DEVICE void load_lse(int slot, float2 (&lse_log2)[Pairs]) const {
+    PA_UNROLL
+    for (int i = 0; i < Pairs; ++i) lse_log2[i] = load_pair(shared_.lse_log2[slot] + i * 8 + lane() % 4 * 2);
+  }
+
+  // Scores -> probabilities. The first Loaded pairs of lse are loaded.
+  template <int Loaded = 0>
+  PA_DEVICE void make_probabilities(int slot, ScoreTile& s, float exp_scale, const float2* loaded = nullptr) const {
     const float2* lse_log2 = reinterpret_cast<const float2*>(shared_.lse_log2[slot]) + lane() % 4;
     PA_UNROLL
     for (int c = 0; c < ScoreTile::kColSlots; c += 2) {
-      const float2 x = lse_log2[c * 2];
+      const float2 x = c / 2 < Loaded ? loaded[c / 2] : lse_log2[c * 2];
       PA_UNROLL
       for (int r = 0; r < 2; ++r) {
         s.at(r, c) = fast_exp2(s.at(r, c) * exp_scale - x.x);

@@ -39,10 +39,11 @@ struct BwdWsProblem {
   // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
   static constexpr bool kSplitsRows = BlockQ == 128;
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
-  // Whether dq is multiplied before dv, so that it is staged while dv and dk are in flight, and is handed over in the
-  // next step. In larger tiles dv comes first, since p and ds need its registers, and dq, twice the share of a step
-  // there, is handed over at once.
+  // Whether dq is multiplied before dv, so that it is staged while dv and dk are in flight. In larger tiles dv comes
+  // first, since p and ds need its registers.
   static constexpr bool kDqFirst = BlockQ == 64;
+  // Pairs of lse that wait in registers for the scores: as many as are faster so.
+  static constexpr int kLseAhead = BlockQ == 64 ? 4 : 6;
   // Whether the step exists once for each slot; twice the larger one does not fit the instruction cache.
   static constexpr bool kUnrollsSlots = BlockQ == 64;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
@@ -76,12 +77,12 @@ struct BwdWsTile {
   SeqRows q_rows, kv_rows;
   TileRows rows;
   Visibility visible;
-  int32_t m_begin, m_end;                  // query tiles that see any key, of every query head
-  int32_t first_head, steps;               // of the query heads; over all of them and all those query tiles
-  int32_t full_rows_begin, full_rows_end;  // rows in this range see all keys
-  uint32_t number;                         // among the block's tiles
-  bool exists;                             // false: there is no more work
-  int32_t shared_end;                      // where dq is ordered: query tiles below see keys of the tile before, too
+  int32_t m_begin, m_end;          // query tiles that see any key, of every query head
+  int32_t first_head, steps;       // of the query heads; over all of them and all those query tiles
+  int32_t plain_begin, plain_end;  // query tiles in this range are whole, and see all keys
+  uint32_t number;                 // among the block's tiles
+  bool exists;                     // false: there is no more work
+  int32_t shared_end;              // where dq is ordered: query tiles below see keys of the tile before, too
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
@@ -91,19 +92,19 @@ template <class Problem>
 struct BwdFeedShared {
   static constexpr int kStages = Problem::kStages;
   Barrier described, kv_full, kv_empty, full[kStages], empty[kStages];
-  float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing, or are none
-  float minus_delta[kStages][Problem::kBlockQ];  // 0 for rows that are none
+  alignas(16) float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing
+  alignas(16) float minus_delta[kStages][Problem::kBlockQ];  // past a sequence's rows both are cleared
   alignas(16) char tiles[kBwdTileSlots][sizeof(BwdWsTile)];
 
   PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
 
-  // Helper warps read the tile's description: those that load rows or add dq.
+  // Helper warps read the tile's description: those that add dq.
   PA_DEVICE void init_feed(int helper_warps) {
     described.init(1);
     kv_full.init(1);
     kv_empty.init(Problem::kConsumers * 4 + helper_warps);
     for (int s = 0; s < kStages; ++s) {
-      full[s].init(1 + 2 * kWarpSize);  // the thread that loads tiles, the lanes that load lse and delta
+      full[s].init(1);
       empty[s].init(Problem::kConsumers * 4);
     }
   }
@@ -116,7 +117,7 @@ struct BwdWsShared : BwdFeedShared<Problem> {
   Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers], dq_empty[kConsumers];
 
   PA_DEVICE void init() {
-    this->init_feed(3);
+    this->init_feed(Problem::kOrdered ? Problem::kConsumers : 1);
     for (int s = 0; s < kStages; ++s) {
       ds_full[s].init(kConsumers * 4);
       ds_empty[s].init(kConsumers * 4);
@@ -134,9 +135,12 @@ struct BwdWsWalk {
   int32_t head, m, left;
   PA_DEVICE explicit BwdWsWalk(const BwdWsTile& tile) : head(tile.first_head), m(tile.m_begin), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
-    if (++m == tile.m_end) m = tile.m_begin, ++head;
+    m = next(m, tile.m_begin, tile.m_end);
+    if (m == tile.m_begin) ++head;
     --left;
   }
+  // The query tile after m; after the last one of a head, the first of the next.
+  static PA_DEVICE int32_t next(int32_t m, int32_t begin, int32_t end) { return m + 1 == end ? begin : m + 1; }
 };
 
 // The same, from the last query tile of a head to its first, for tiles that wait for the one before them: later keys
@@ -147,9 +151,11 @@ struct BwdWsDownwardWalk {
   PA_DEVICE explicit BwdWsDownwardWalk(const BwdWsTile& tile)
       : head(tile.first_head), m(tile.m_end - 1), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
-    if (--m < tile.m_begin) m = tile.m_end - 1, ++head;
+    if (m == tile.m_begin) ++head;
+    m = next(m, tile.m_begin, tile.m_end);
     --left;
   }
+  static PA_DEVICE int32_t next(int32_t m, int32_t begin, int32_t end) { return m == begin ? end - 1 : m - 1; }
 };
 
 }  // namespace portattn::sm90

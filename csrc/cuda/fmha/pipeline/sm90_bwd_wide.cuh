@@ -36,6 +36,7 @@ class BwdWideSteps : public BwdSteps<Problem> {
   template <class Tile>
   PA_DEVICE void start_dq(Tile& dq, int column) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
+    this->wait_for_ds(at_.previous().index());
     Steps::start_dq(at_.previous().index(), dq, 0, column / kBoxColumns * kSlab + column % kBoxColumns * 2);
   }
   PA_DEVICE void to_probabilities(ScoreTile& s) const {

@@ -56,7 +56,7 @@ struct BwdWsShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>>
   Barrier p_full[kStages], ds_full[kStages], ds_empty[kStages];
 
   PA_DEVICE void init() {
-    this->init_feed(2);
+    this->init_feed(0);
     for (int s = 0; s < kStages; ++s) {
       p_full[s].init(4);
       ds_full[s].init(Problem::kBlockKv / 16);

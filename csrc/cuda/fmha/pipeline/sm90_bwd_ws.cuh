@@ -31,13 +31,14 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   // Accumulates dk (to be scaled) and dv of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
     clear_foreign_keys(tile);
-    typename Problem::Walk at(tile);
+    Queries at(tile);
+    in_slot([&](int slot) { wait_for_queries(slot, tile, at); });
     in_slot([&](int slot) { step<true>(slot, tile, at, dk, dv); });
     PA_NO_UNROLL
-    for (at.advance(tile); at.left > 0; at.advance(tile)) {
+    while (at.left > 0) {
       in_slot([&](int slot) { step<false>(slot, tile, at, dk, dv); });
     }
-    in_slot([&](int slot) { finish(1 - slot, tile); });
+    in_slot([&](int slot) { finish(1 - slot); });
   }
 
  private:
@@ -48,11 +49,10 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   using Steps::lane;
   using Steps::mask;
   using Steps::p_;
-  using Steps::sees_all;
   using Steps::shared_;
   using Steps::smem_;
   using Steps::tid_;
-  using Steps::wait_for_queries;
+  using Steps::wait_for_ds;
   using Steps::warp;
 
   // Calls f with the current slot, as a constant if the step is small enough to exist once for each: then descriptors
@@ -69,23 +69,51 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
   }
 
-  // One query tile. dq of the tile before is computed here, when the other consumer's ds has long arrived: nobody
-  // waits, and consumers may be half a step apart, one in softmax, one in products. What must be fenced is fenced with
-  // products in flight.
+  // A walk over query tiles (Problem::Walk) that has in registers all it needs: a load in a step would wait, and with
+  // it the warp, for the products that were started before it.
+  struct Queries {
+    int32_t m, left, begin, end, plain_begin, plain_end;
+    PA_DEVICE explicit Queries(const BwdWsTile& tile)
+        : left(tile.steps),
+          begin(tile.m_begin),
+          end(tile.m_end),
+          plain_begin(tile.plain_begin),
+          plain_end(tile.plain_end) {
+      m = typename Problem::Walk(tile).m;
+    }
+    PA_DEVICE bool is_plain() const { return m >= plain_begin && m < plain_end; }
+    PA_DEVICE void advance() {
+      m = Problem::Walk::next(m, begin, end);
+      --left;
+    }
+  };
+
+  // As Steps::wait_for_queries(), but reads nothing for a plain tile, which is whole.
+  PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, const Queries& at) const {
+    shared_.full[slot].wait(at_.parity());
+    if (!at.is_plain()) this->clear_foreign_queries(slot, tile, at.m);
+  }
+
+  // One query tile, and on to the next, which is waited for while products are in flight. dq of the tile before is
+  // computed here, when the other consumer's ds has long arrived: nobody waits, and consumers may be half a step apart,
+  // one in softmax, one in products. Fences, too, have products beside them.
   template <bool First>
-  PA_DEVICE void step(int slot, const BwdWsTile& tile, const typename Problem::Walk& at, DkTile& dk, DvTile& dv) {
+  PA_DEVICE void step(int slot, const BwdWsTile& tile, Queries& at, DkTile& dk, DvTile& dv) {
     ScoreTile s, dp;
     Operand p, ds;
     DqTile dq;
-    const bool full = sees_all(tile, at.m);
-    wait_for_queries(slot, tile, at.m);
+    float2 lse_log2[Problem::kLseAhead];
+    this->load_lse(slot, lse_log2);
     start_scores(slot, s);
     start_dp(slot, dp);
-    if (!First && Problem::kDqFirst && at.left + 1 < tile.steps) hand_dq_over();
     wgmma_wait<1>();
     pin(s.data);
-    if (!full) mask(tile, at.m, s);
-    this->make_probabilities(slot, s, exp_scale_);
+    if (!at.is_plain()) mask(tile, at.m, s);
+    this->template make_probabilities<Problem::kLseAhead>(slot, s, exp_scale_, lse_log2);
+    if constexpr (!First) {
+      wait_for_ds(1 - slot);
+      if (!Problem::kOrdered) wait_for_staging(1 - slot);
+    }
     wgmma_wait<0>();
     pin(dp.data);
     make_score_gradients(slot, s, dp);
@@ -93,27 +121,37 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     if constexpr (!Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
     pack_operand<T>(dp, ds);
     write_ds(slot, ds);
-    if constexpr (!First) start_dq(1 - slot, dq);
-    if constexpr (Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
-    add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
+    if constexpr (!First) {
+      if (Problem::kOrdered) wait_for_staging(1 - slot);
+      start_dq(1 - slot, dq);
+    }
+    if constexpr (Problem::kDqFirst) {
+      add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
+    } else {
+      add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
+    }
     hand_ds_over(slot);
     if constexpr (!First) {
-      wgmma_wait<Problem::kDqFirst ? 2 : 1>();
+      wgmma_wait<1>();
       stage_dq(1 - slot, dq);
-      if constexpr (!Problem::kDqFirst) hand_dq_over();
     }
+    if constexpr (Problem::kDqFirst) add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
+    if constexpr (!First) hand_dq_over();
+    at.advance();
+    at_.advance();
+    if (at.left > 0) wait_for_queries(1 - slot, tile, at);
     wgmma_wait<0>();
     pin(dk.data);
     pin(dv.data);
     warp_sync();  // all lanes have read lse and delta
     release(shared_.empty[slot]);
-    at_.advance();
   }
 
   // dq of the last query tile, which lay in this slot.
-  PA_DEVICE void finish(int slot, const BwdWsTile& tile) {
+  PA_DEVICE void finish(int slot) {
     DqTile dq;
-    if (Problem::kDqFirst && tile.steps > 1) hand_dq_over();
+    wait_for_ds(slot);
+    wait_for_staging(slot);
     start_dq(slot, dq);
     wgmma_wait<0>();
     stage_dq(slot, dq);
@@ -131,6 +169,10 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   }
   // This warpgroup's rows of k and v.
   PA_DEVICE int keys_offset() const { return group_ * 64 * kSlabBytes; }
+
+  // dq of the slot before that one has been read, to be added up. Long before dq is staged, since a wait that follows
+  // products lasts as long as they do; where additions take turns, later, since they may last longer.
+  PA_DEVICE void wait_for_staging(int slot) const { shared_.dq_empty[group_].wait(slot ^ 1); }
 
   // This consumer's share of dq of the slot before.
   PA_DEVICE void start_dq(int slot, DqTile& dq) const {
@@ -171,7 +213,6 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     release(shared_.ds_empty[slot]);
     const float scale = p_.attn_scale;
     float4* staging = reinterpret_cast<float4*>(smem_ + Problem::kOffsetDq + warp() * Problem::kBytesDq) + lane();
-    shared_.dq_empty[group_].wait(slot ^ 1);  // dq of slot 0 and of slot 1 alternate
     PA_UNROLL
     for (int n = 0; n < DqTile::kN / 8; ++n) {
       staging[n * 32] = make_float4(dq.at(0, 2 * n) * scale, dq.at(0, 2 * n + 1) * scale, dq.at(1, 2 * n) * scale,
