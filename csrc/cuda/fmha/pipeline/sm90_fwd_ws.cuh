@@ -94,11 +94,10 @@ class FwdWsConsumer {
     for (--n; n >= blocks.begin; --n) {
       const RingSlot<Problem::kStages> last = at_;
       at_.advance();
-      // Both before any product: a wait that follows one lasts until it has been taken up.
-      shared_.v_full[last.index()].wait(last.parity());
       shared_.k_full[at_.index()].wait(at_.parity());
       my_turn();
       start_scores(s);
+      shared_.v_full[last.index()].wait(last.parity());
       add_values(o, p, last);
       next_turn();
       wgmma_wait<1>();
