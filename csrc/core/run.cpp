@@ -46,10 +46,10 @@ KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved,
 }
 
 NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
-                          const SeqlenArguments& seqlens, void* workspace, AttnParams* params) {
+                          const KernelChoice& choice, const SeqlenArguments& seqlens, void* workspace,
+                          AttnParams* params) {
   if (!params->q_side.is_thd && !params->kv_side.is_thd) return NVTE_SUCCESS;
   const WorkspaceLayout& layout = resolved.layout(direction);
-  const KernelChoice choice = choose_kernel(launch, resolved, direction);
   SeqPlanParams plan;
   plan.batch = params->batch;
   if (params->q_side.is_thd) {
@@ -89,20 +89,19 @@ void place_scratch(const AttnConfig& config, const WorkspaceLayout& layout, void
   params->next_item = layout.carve<int32_t>(workspace, kNextItem);
 }
 
-void log_call(const Launch& launch, const ResolvedConfig& resolved, const AttnConfig& config, NVTEDirection direction) {
+void log_call(const ResolvedConfig& resolved, const AttnConfig& config, NVTEDirection direction,
+              const KernelChoice& choice) {
   if (!log_enabled(LogLevel::kCalls)) return;
   log_line(format_text("%s by %s (%s). Config: %s", direction == NVTE_FORWARD ? "forward" : "backward",
-                       resolved.row->name, choose_kernel(launch, resolved, direction).name,
-                       describe_config(config).c_str()));
+                       resolved.row->name, choice.name, describe_config(config).c_str()));
 }
 
-NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved, const SeqlenArguments& seqlens,
-                           void* workspace, AttnParams* params) {
+NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved, const KernelChoice& choice,
+                           const SeqlenArguments& seqlens, void* workspace, AttnParams* params) {
   const Plugin& plugin = *resolved.device.plugin;
-  const KernelChoice choice = choose_kernel(launch, resolved, NVTE_BACKWARD);
   if (!choice.dq_accum) params->dq_accum = DqScratch();
   if (!choice.row_stats) params->row_stats = RowStats();
-  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, seqlens, workspace, params));
+  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, choice, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
     PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));
   }
@@ -133,14 +132,15 @@ NVTEStatus run_forward(const AttnConfig& config, const ResolvedConfig& resolved,
   PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.forward, workspace, &base));
   params.next_item = resolved.forward.carve<int32_t>(base, kNextItem);
   const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
-  log_call(launch, resolved, config, NVTE_FORWARD);
+  const KernelChoice choice = choose_kernel(launch, resolved, NVTE_FORWARD);
+  log_call(resolved, config, NVTE_FORWARD, choice);
   const DeviceScope scope(resolved.device);
   PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
   if (env().debug) {
     const int error = report_broken_promises(config, resolved.device, seqlens, stream);
     PA_RETURN_IF_ERROR(check_launch(resolved, error, "a look at the lengths"));
   }
-  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_FORWARD, seqlens, base, &params));
+  PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_FORWARD, choice, seqlens, base, &params));
   return check_launch(resolved, resolved.row->forward(launch), "the forward");
 }
 
@@ -157,10 +157,11 @@ NVTEStatus run_backward(const AttnConfig& config, const ResolvedConfig& resolved
   PA_RETURN_IF_ERROR(read_workspace(resolved, resolved.backward, workspace, &base));
   place_scratch(config, resolved.backward, base, &params);
   const Launch launch{resolved.device, static_cast<DType>(config.dtype), params, stream};
-  log_call(launch, resolved, config, NVTE_BACKWARD);
+  const KernelChoice choice = choose_kernel(launch, resolved, NVTE_BACKWARD);
+  log_call(resolved, config, NVTE_BACKWARD, choice);
   const DeviceScope scope(resolved.device);
   PA_RETURN_IF_ERROR(check_launch(resolved, scope.error(), "on the device"));
-  return launch_backward(launch, resolved, seqlens, base, &params);
+  return launch_backward(launch, resolved, choice, seqlens, base, &params);
 }
 
 }  // namespace portattn
