@@ -31,6 +31,7 @@ from problem import BASE, BASE_THD, Problem
 # Tile sizes of the recording library's instance, and of the fallback.
 FWD_BLOCK_Q, BWD_BLOCK_Q, BWD_BLOCK_KV, BWD_ORDERED_BLOCK_KV = 48, 24, 96, 112
 UNFUSED_BLOCK = 64
+SPARE_ROWS = 128  # behind row stats
 
 
 def numbers(text: str) -> list[int]:
@@ -229,6 +230,17 @@ def test_a_kernel_finds_where_it_adds_dq_and_whether_in_turns(
         assert numbers(calls["seq_plan"]["kv"])[3] == (BWD_ORDERED_BLOCK_KV if in_order else BWD_BLOCK_KV)
 
 
+@pytest.mark.parametrize("base", [BASE, BASE_THD])
+@pytest.mark.parametrize("changes", [{}, {"deterministic": 1}, {"deterministic": 1, "num_heads_kv": 1}])
+def test_delta_writes_row_stats_for_a_kernel_that_reads_them(api: Api, fake: Fake, base: dict, changes: dict) -> None:
+    _, calls = record(api, fake, base | changes, BACKWARD)
+    is_read = "fmha_bwd_ordered" in calls
+    assert is_read == ("num_heads_kv" in changes)
+    kernel = calls["fmha_bwd_ordered" if is_read else "fmha_bwd"]
+    assert (int(kernel["row_stats"]) != 0) == is_read
+    assert calls["delta"]["row_stats"] == kernel["row_stats"]
+
+
 def test_padded_starts_reach_the_plan(api: Api, fake: Fake) -> None:
     problem = Problem(BASE_THD)
     problem.inputs["cu_seqlens_kv_padded"] = Buffer("int32", [3])
@@ -277,6 +289,9 @@ def workspace_pieces(problem: Problem, calls: dict[str, dict[str, str]]) -> list
         turns = int(calls["delta"]["dq_turns"])
         if turns:
             pieces.append((turns, 4 * 2 * math.ceil(rows / 16) * problem.heads))
+        stats = int(calls["delta"]["row_stats"])
+        if stats:
+            pieces.append((stats, 4 * (2 * math.ceil(rows / 16) * 16 * problem.heads + SPARE_ROWS)))
     return pieces
 
 

@@ -77,7 +77,7 @@ int note_call(const char* call, const AttnParams& p) {
        size_t(address(p.alibi_slopes)), static_cast<long long>(p.alibi_batch_stride));
   note(" sink=%d,%zu,%zu dropout=%.9g,%zu deterministic=%d", p.has_sink, size_t(address(p.softmax_offset)),
        size_t(address(p.d_softmax_offset)), double(p.dropout), size_t(address(p.rng_state)), p.deterministic);
-  note(" dq_turns=%zu\n", size_t(address(p.dq_accum.turns)));
+  note(" dq_turns=%zu row_stats=%zu\n", size_t(address(p.dq_accum.turns)), size_t(address(p.row_stats.data)));
   return finish(call);
 }
 
@@ -143,13 +143,13 @@ int read_back(void* host, const void* device, int64_t bytes, void*, bool* is_rea
   return finish("read_back");
 }
 
-// One kernel for each step, and a backward for deterministic calls of one kv head. No two of their tile sizes are
-// equal.
-const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
-const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd};
-const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq};
+// One kernel for each step, and a backward for deterministic calls of one kv head, which reads row stats. No two of
+// their tile sizes are equal.
+const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd, false};
+const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd, false};
+const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq, false};
 const FmhaKernel* const kForward[] = {&kFwd};
-const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered};
+const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true};
 const FmhaBackward kBackward[] = {{&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
 
 // Without instances of its own: one for every dtype, up to head dim 128.
