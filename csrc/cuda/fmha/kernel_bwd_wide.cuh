@@ -65,6 +65,7 @@ struct FmhaBwdWide {
       typename Consumer::Sums sums;
       sums.clear();
       if (tile.steps > 0) consumer.run(tile, sums);
+      warp_sync();  // all lanes have found the tile, if it was empty
       consumer.release(shared.kv_empty);
       consumer.store(tile, sums);
       slot.count = tile.number + 1;  // from there, since the loop above has no register for it

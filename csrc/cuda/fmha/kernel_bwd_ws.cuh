@@ -69,6 +69,7 @@ struct FmhaBwdWs : StartsEarly {
       dk.fill(0.f);
       dv.fill(0.f);
       if (tile.steps > 0) consumer.run(tile, dk, dv);
+      warp_sync();  // all lanes have found the tile, if it was empty
       consumer.release(shared.kv_empty);
       store(p, tile, dk, dv, tid);
       slot.count = tile.number + 1;  // from there, since the loop above has no register for it

@@ -2,6 +2,7 @@
 // registers. PTX ISA, "mbarrier", "bar", "setmaxnreg": https://docs.nvidia.com/cuda/parallel-thread-execution/
 #pragma once
 
+#include "arch/sm90/ring.cuh"
 #include "device/types.cuh"
 
 namespace portattn::sm90 {
@@ -69,16 +70,5 @@ template <int Registers>
 PA_DEVICE void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
-
-// A position in a ring of Stages buffers, and the parity of its barriers: one count, to spare registers.
-template <int Stages>
-struct RingSlot {
-  uint32_t count = 0;
-  PA_DEVICE int index() const { return static_cast<int>(count % Stages); }
-  PA_DEVICE int parity() const { return static_cast<int>(count / Stages % 2); }
-  PA_DEVICE void advance() { ++count; }
-  PA_DEVICE RingSlot previous() const { return RingSlot{count - 1}; }
-  PA_DEVICE RingSlot next() const { return RingSlot{count + 1}; }
-};
 
 }  // namespace portattn::sm90

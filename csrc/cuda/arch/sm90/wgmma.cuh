@@ -6,22 +6,9 @@
 #pragma once
 
 #include "arch/sm90/barrier.cuh"
+#include "arch/sm90/descriptor.cuh"
 
 namespace portattn::sm90 {
-
-// Where an operand in shared memory starts and how its 8-row groups follow each other (128-byte swizzle).
-// [rows, 64-column slabs], the product runs along the columns: `address` + 32 bytes is the next step of 16 columns.
-PA_DEVICE uint64_t descriptor(uint32_t address) {
-  return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 16) | ((address & 0x3ffff) >> 4);
-}
-// The same tile, the product runs along the rows: `address` + 2048 bytes is the next step of 16 rows.
-PA_DEVICE uint64_t descriptor_transposed(uint32_t address, int slab_bytes) {
-  return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (static_cast<uint64_t>(slab_bytes >> 4) << 16) |
-         ((address & 0x3ffff) >> 4);
-}
-
-// The descriptor of what lies `bytes` further on.
-PA_DEVICE uint64_t advance(uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
 
 // Registers that products read or write are ordered before the products that follow.
 PA_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -44,6 +31,13 @@ PA_DEVICE void store_matrices(uint32_t address, const uint32_t (&x)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x[0]), "r"(x[1]),
                "r"(x[2]), "r"(x[3])
                : "memory");
+}
+
+// Two floats of shared memory, asked for here and not later: products do not move across a volatile load.
+PA_DEVICE float2 load_pair(const float* pair) {
+  float2 x;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "r"(smem_address(pair)) : "memory");
+  return x;
 }
 
 // clang-format off

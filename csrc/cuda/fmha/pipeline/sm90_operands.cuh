@@ -19,13 +19,6 @@ PA_DEVICE void pack_operand(const Tile& tile, uint32_t (&out)[Tile::kN / 16][4])
   }
 }
 
-// Two floats of shared memory, asked for here and not later: products do not move across a volatile load.
-PA_DEVICE float2 load_pair(const float* pair) {
-  float2 x;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "r"(smem_address(pair)) : "memory");
-  return x;
-}
-
 // Zeros in rows [valid, Rows) of a tile, by `Threads` threads. What the TMA loads past a sequence is anything, NaN too,
 // and 0 * NaN is NaN. Before products read the tile, every thread needs fence_async_proxy() and all have to meet.
 template <int Rows, int Cols, int Threads>
