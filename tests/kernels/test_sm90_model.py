@@ -1,4 +1,4 @@
-"""The backward kernels of sm_90 without a GPU: on a model of a block, thread by thread (sm90_model/include/model.h)."""
+"""The kernels of sm_90 without a GPU: on a model of a block, thread by thread (sm90_model/include/model.h)."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = Path(__file__).resolve().parent / "sm90_model"
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(name: str, folder: Path) -> Path:
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    built = tmp_path_factory.mktemp("sm90_model") / "backward_test"
+    program = folder / name
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-DPORTATTN_TARGET_HOST"]
     includes = [f"-I{MODEL / 'include'}", f"-I{ROOT / 'csrc' / 'cuda'}"]  # the model's headers before the kernels'
-    subprocess.run([compiler, *flags, *includes, MODEL / "backward_test.cpp", "-o", built], check=True)
-    return built
+    subprocess.run([compiler, *flags, *includes, MODEL / f"{name}.cpp", "-o", program], check=True)
+    return program
 
 
-@pytest.mark.parametrize(
-    ("kernel", "seed"),
-    [
-        ("64", 1),
-        ("64", 2),
-        ("128", 1),
-        ("128", 2),
-        ("64_ordered", 1),
-        ("64_ordered", 2),
-        ("128_ordered", 1),
-        ("128_ordered", 2),
-        ("192_128", 1),
-        ("256", 1),
-    ],
-)
-def test_backward(program: Path, kernel: str, seed: int) -> None:
+def run(program: Path, kernel: str, seed: int) -> None:
     """Each seed is other data, other lengths, and another order of everything that has none."""
     result = subprocess.run([program, kernel, str(seed)], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.fixture(scope="module")
+def forward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("forward_test", tmp_path_factory.mktemp("sm90_model"))
+
+
+@pytest.fixture(scope="module")
+def backward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("backward_test", tmp_path_factory.mktemp("sm90_model"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("kernel", ["64", "64_packed", "128", "192_128"])
+def test_forward(forward: Path, kernel: str, seed: int) -> None:
+    run(forward, kernel, seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("kernel", ["64", "128", "64_ordered", "128_ordered"])
+def test_backward(backward: Path, kernel: str, seed: int) -> None:
+    run(backward, kernel, seed)
+
+
+@pytest.mark.parametrize("kernel", ["192_128", "256"])
+def test_backward_of_wide_heads(backward: Path, kernel: str) -> None:
+    run(backward, kernel, 1)

@@ -12,92 +12,15 @@
 
 #include "fmha/kernel_bwd_wide.cuh"
 #include "fmha/kernel_bwd_ws.cuh"
+#include "problem.h"
 
 namespace portattn {
 namespace {
 
+using namespace model;
+
 constexpr double kTolerance = 1e-2;  // of the largest gradient; 16-bit p, ds and results
 constexpr int32_t kRows = DqScratch::kRows;
-
-struct Shape {
-  bool is_thd, causal;
-  int32_t batch, len_q, len_kv;  // the longest, for thd
-  int32_t heads_q, heads_kv;
-};
-
-// Tiles that are cut off by either length, tiles with one query tile and with several, queries without keys, heads that
-// share keys, padding between sequences.
-const Shape kShapes[] = {
-    {false, false, 1, 130, 140, 2, 1},
-    {false, true, 2, 200, 200, 1, 1},
-    {true, true, 4, 150, 150, 2, 2},
-    {true, false, 5, 90, 300, 2, 1},
-};
-
-// One side's sequences, one after the other as the kernel sees them.
-struct Side {
-  std::vector<SeqSpan> spans;
-  std::vector<TileRef> tiles;
-  int32_t num_tiles = 0;
-  SeqSide side;
-
-  Side(const Shape& shape, const std::vector<int32_t>& lengths, std::mt19937& random, int32_t tile_rows) {
-    int32_t next = shape.is_thd ? random() % 3 : 0;
-    for (int32_t len : lengths) {
-      const int32_t slot = len + (shape.is_thd ? random() % 3 : 0);
-      spans.push_back(SeqSpan{next, len, slot});
-      next += slot;
-    }
-    for (int32_t seq = 0; seq < shape.batch; ++seq) {
-      for (int32_t block = ceil_div(spans[seq].slot_len, tile_rows); block > 0; --block) {
-        tiles.push_back(TileRef{seq, block - 1});
-      }
-    }
-    num_tiles = static_cast<int32_t>(tiles.size());
-    side.is_thd = shape.is_thd;
-    side.seqlen = shape.is_thd ? next + 1 : lengths[0];
-    if (shape.is_thd) side.plan = SidePlan{spans.data(), tiles.data(), &num_tiles};
-  }
-  int64_t rows(int32_t batch) const { return side.seqlen * (side.is_thd ? 1 : batch); }
-};
-
-// Memory as a GPU gives it out.
-template <class T>
-struct Aligned {
-  std::vector<T> storage;
-  T* data;
-  Aligned(int64_t count, T value) : storage(count + 256 / sizeof(T), value) {
-    const uintptr_t first = reinterpret_cast<uintptr_t>(storage.data());
-    data = storage.data() + (256 - first % 256) % 256 / sizeof(T);
-  }
-};
-
-std::vector<int32_t> draw_lengths(const Shape& shape, int32_t longest, std::mt19937& random) {
-  std::vector<int32_t> lengths(shape.batch, longest);
-  if (shape.is_thd) {
-    for (int32_t& len : lengths) len = random() % (longest + 1);
-  }
-  return lengths;
-}
-
-template <class T>
-struct Tensor {
-  int32_t heads, dim;
-  int64_t batch_rows;
-  Aligned<T> values;
-
-  Tensor(const Side& side, int32_t batch, int32_t num_heads, int32_t head_dim)
-      : heads(num_heads),
-        dim(head_dim),
-        batch_rows(side.side.is_thd ? 0 : side.side.seqlen),
-        values(side.rows(batch) * num_heads * head_dim, from_acc<T>(NAN)) {}
-
-  void draw(std::mt19937& random) {
-    for (T& x : values.storage) x = from_acc<T>(std::normal_distribution<float>()(random));
-  }
-  T* row(int64_t token, int32_t head) { return values.data + (token * heads + head) * dim; }
-  TensorView view() { return TensorView{values.data, batch_rows * heads * dim, int64_t{heads} * dim, dim}; }
-};
 
 using Gradient = std::vector<double>;  // of a Tensor's elements
 
@@ -121,7 +44,8 @@ class Check {
         accum_(groups_ * kRows * shape.heads_q * dim_qk, 0.f),
         turns_(groups_ * shape.heads_q * DqScratch::kTurns, 0),
         stats_(2 * groups_ * kRows * shape.heads_q + RowStats::kSpareRows, NAN) {
-    for (Tensor<T>* tensor : {&q_, &d_o_, &k_, &v_}) tensor->draw(random_);
+    for (Tensor<T>* tensor : {&q_, &d_o_}) tensor->draw(side_q_, random_);
+    for (Tensor<T>* tensor : {&k_, &v_}) tensor->draw(side_kv_, random_);
   }
 
   // The largest error of any gradient, of its largest element.
@@ -136,9 +60,6 @@ class Check {
 
  private:
   float scale() const { return 1.f / std::sqrt(static_cast<float>(q_.dim)); }
-  int64_t first(const Side& side, int32_t seq) const {
-    return shape_.is_thd ? side.spans[seq].start : seq * side.side.seqlen;
-  }
   int64_t group(int32_t seq) const {
     return shape_.is_thd ? side_q_.spans[seq].start / kRows + seq : ceil_div(side_q_.side.seqlen, int64_t{kRows}) * seq;
   }
@@ -158,11 +79,6 @@ class Check {
     return p;
   }
 
-  static double dot(const T* a, const T* b, int32_t dim) {
-    double sum = 0;
-    for (int32_t d = 0; d < dim; ++d) sum += double{to_float(a[d])} * to_float(b[d]);
-    return sum;
-  }
   static void add(Tensor<T>& to, Gradient& gradient, int64_t token, int32_t head, double factor, const T* x) {
     for (int32_t d = 0; d < to.dim; ++d) gradient[(token * to.heads + head) * to.dim + d] += factor * to_float(x[d]);
   }
@@ -171,7 +87,7 @@ class Check {
   void expect(int32_t seq, int32_t head, Gradient& dq, Gradient& dk, Gradient& dv) {
     const int32_t head_kv = head / (shape_.heads_q / shape_.heads_kv);
     for (int32_t i = 0; i < lengths_q_[seq]; ++i) {
-      const int64_t query = first(side_q_, seq) + i, key0 = first(side_kv_, seq);
+      const int64_t query = side_q_.first(seq) + i, key0 = side_kv_.first(seq);
       const int32_t keys = shape_.causal ? std::min(i + 1, lengths_kv_[seq]) : lengths_kv_[seq];
       std::vector<double> s(keys), dp(keys);
       double sum = 0, delta = 0;
@@ -199,13 +115,12 @@ class Check {
     return most;
   }
   static void keep_worse(double& worst, double got, double expected) {
-    const double error = std::fabs(got - expected);
-    worst = std::max(worst, std::isnan(error) ? INFINITY : error);
+    worst = std::max(worst, distance(got, expected));
   }
   double error(Tensor<T>& got, const Gradient& expected) {
     double worst = 0;
     for (int32_t seq = 0; seq < shape_.batch; ++seq) {
-      const int64_t begin = first(side_kv_, seq) * got.heads * got.dim;
+      const int64_t begin = side_kv_.first(seq) * got.heads * got.dim;
       for (int64_t i = begin; i < begin + int64_t{lengths_kv_[seq]} * got.heads * got.dim; ++i) {
         keep_worse(worst, to_float(got.values.data[i]), expected[i]);
       }
@@ -217,7 +132,7 @@ class Check {
     for (int32_t seq = 0; seq < shape_.batch; ++seq) {
       for (int32_t i = 0; i < lengths_q_[seq]; ++i) {
         for (int32_t head = 0; head < shape_.heads_q; ++head) {
-          const int64_t block = (group(seq) + i / kRows) * shape_.heads_q + head, row = first(side_q_, seq) + i;
+          const int64_t block = (group(seq) + i / kRows) * shape_.heads_q + head, row = side_q_.first(seq) + i;
           for (int32_t d = 0; d < q_.dim; ++d) {
             const float got = accum_.data[block * kRows * q_.dim + Arch::ScratchLayout::offset(i % kRows, d)];
             keep_worse(worst, got, expected[(row * shape_.heads_q + head) * q_.dim + d]);

@@ -90,7 +90,7 @@ class FwdWsConsumer {
     softmax.follow(s, rescale);
     softmax.exponentiate(s);
     pack_operand<T>(s, p);
-#pragma unroll 1
+    PA_NO_UNROLL
     for (--n; n >= blocks.begin; --n) {
       const RingSlot<Problem::kStages> last = at_;
       at_.advance();

@@ -57,12 +57,18 @@ struct Fiber {
   std::vector<std::function<void()>> adds;  // that this thread has not waited for
 };
 
+// What the copy engine has been asked for, and how long it will take.
+struct Copy {
+  std::function<void()> work;
+  int rounds;
+};
+
 struct Device {
   std::mt19937 random;
   int multiprocessors = 1;
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<std::function<void()>> copies;  // on their way
+  std::vector<Copy> copies;  // on their way
   std::function<void(const Fiber&)> kernel;
   ucontext_t scheduler;
   Fiber* current = nullptr;
@@ -93,6 +99,12 @@ inline void meet(Meeting& meeting, int threads) {
   const uint64_t generation = meeting.generation;
   arrive(meeting, threads);
   wait_until([&] { return meeting.generation != generation; });
+}
+
+// Some take much longer than others.
+inline void copy_later(std::function<void()> work) {
+  const int longest = device().random() % 4 == 0 ? 60 : 3;
+  device().copies.push_back(Copy{std::move(work), static_cast<int>(device().random() % longest)});
 }
 
 // Every lane's v to whoever asks for it.
@@ -171,13 +183,17 @@ inline void run_some(const std::vector<Fiber*>& alive, const Laggards& laggards)
     }
   }
 }
-inline void do_some_copies() {
-  std::vector<std::function<void()>>& copies = device().copies;
-  while (!copies.empty() && device().random() % 3 != 0) {
-    std::swap(copies[device().random() % copies.size()], copies.back());
-    const std::function<void()> copy = std::move(copies.back());
-    copies.pop_back();
-    copy();
+// Copies that are due, in any order.
+inline void do_copies() {
+  std::vector<Copy> due;
+  for (size_t i = device().copies.size(); i-- > 0;) {
+    if (device().copies[i].rounds-- > 0) continue;
+    due.push_back(std::move(device().copies[i]));
+    device().copies.erase(device().copies.begin() + i);
+  }
+  std::shuffle(due.begin(), due.end(), device().random);
+  for (const Copy& copy : due) {
+    copy.work();
     happened();
   }
 }
@@ -196,7 +212,7 @@ inline void run(int blocks, int threads, size_t smem_bytes, std::function<void(c
     const uint64_t events = device().events;
     laggards.draw(alive);
     run_some(alive, laggards);
-    do_some_copies();
+    do_copies();
     alive.erase(std::remove_if(alive.begin(), alive.end(), [](const Fiber* fiber) { return fiber->done; }),
                 alive.end());
     idle = events == device().events ? idle + 1 : 0;

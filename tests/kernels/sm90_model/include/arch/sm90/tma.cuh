@@ -16,7 +16,7 @@ inline void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, int c
                      uint64_t /*cache_policy*/) {
   char* all = model::block().smem;
   const uint32_t to = smem_address(smem);
-  model::device().copies.push_back([=, &map, &arrived] {
+  model::copy_later([=, &map, &arrived] {
     for (int r = 0; r < map.box_rows; ++r) {
       for (int c = 0; c < kBoxColumns; ++c) {
         const int64_t at[4] = {col + c, row + r, head, batch};
@@ -51,7 +51,7 @@ inline void check_bulk(const void* a, const void* b, int bytes) {
 
 inline void load_bulk(void* smem, const void* global, int bytes, Barrier& arrived) {
   check_bulk(smem, global, bytes);
-  model::device().copies.push_back([=, &arrived] {
+  model::copy_later([=, &arrived] {
     std::memcpy(smem, global, bytes);
     arrived.bring(bytes);
   });

@@ -1,0 +1,112 @@
+// A problem for kernels on the model: sequences of random lengths, dense or packed with padding, and tensors of them.
+#pragma once
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "attn/seqlen_info.cuh"
+#include "model.h"
+
+namespace portattn::model {
+
+struct Shape {
+  bool is_thd, causal;
+  int32_t batch, len_q, len_kv;  // the longest, for thd
+  int32_t heads_q, heads_kv;
+};
+
+// Tiles that are cut off by either length, tiles with one query tile and with several, queries without keys, heads that
+// share keys, padding between sequences.
+inline const Shape kShapes[] = {
+    {false, false, 1, 130, 140, 2, 1},
+    {false, true, 2, 200, 200, 1, 1},
+    {true, true, 4, 150, 150, 2, 2},
+    {true, false, 5, 90, 300, 2, 1},
+};
+
+// One side's sequences, one after the other as the kernel sees them.
+struct Side {
+  std::vector<SeqSpan> spans;
+  std::vector<TileRef> tiles;
+  int32_t num_tiles = 0;
+  SeqSide side;
+
+  Side(const Shape& shape, const std::vector<int32_t>& lengths, std::mt19937& random, int32_t tile_rows) {
+    int32_t next = shape.is_thd ? random() % 3 : 0;
+    for (int32_t len : lengths) {
+      const int32_t slot = len + (shape.is_thd ? random() % 3 : 0);
+      spans.push_back(SeqSpan{next, len, slot});
+      next += slot;
+    }
+    for (int32_t seq = 0; seq < shape.batch; ++seq) {
+      for (int32_t block = ceil_div(spans[seq].slot_len, tile_rows); block > 0; --block) {
+        tiles.push_back(TileRef{seq, block - 1});
+      }
+    }
+    num_tiles = static_cast<int32_t>(tiles.size());
+    side.is_thd = shape.is_thd;
+    side.seqlen = shape.is_thd ? next + 1 : lengths[0];
+    if (shape.is_thd) side.plan = SidePlan{spans.data(), tiles.data(), &num_tiles};
+  }
+  int64_t first(int32_t seq) const { return side.is_thd ? spans[seq].start : seq * side.seqlen; }
+  int64_t rows(int32_t batch) const { return side.seqlen * (side.is_thd ? 1 : batch); }
+};
+
+// Memory as a GPU gives it out.
+template <class T>
+struct Aligned {
+  std::vector<T> storage;
+  T* data;
+  Aligned(int64_t count, T value) : storage(count + 256 / sizeof(T), value) {
+    const uintptr_t first = reinterpret_cast<uintptr_t>(storage.data());
+    data = storage.data() + (256 - first % 256) % 256 / sizeof(T);
+  }
+};
+
+inline std::vector<int32_t> draw_lengths(const Shape& shape, int32_t longest, std::mt19937& random) {
+  std::vector<int32_t> lengths(shape.batch, longest);
+  if (shape.is_thd) {
+    for (int32_t& len : lengths) len = random() % (longest + 1);
+  }
+  return lengths;
+}
+
+template <class T>
+struct Tensor {
+  int32_t heads, dim;
+  int64_t batch_rows;
+  Aligned<T> values;
+
+  Tensor(const Side& side, int32_t batch, int32_t num_heads, int32_t head_dim)
+      : heads(num_heads),
+        dim(head_dim),
+        batch_rows(side.side.is_thd ? 0 : side.side.seqlen),
+        values(side.rows(batch) * num_heads * head_dim, from_acc<T>(NAN)) {}
+
+  // Padding stays NaN.
+  void draw(const Side& side, std::mt19937& random) {
+    for (size_t seq = 0; seq < side.spans.size(); ++seq) {
+      const int64_t first = side.first(static_cast<int32_t>(seq));
+      T* end = row(first + side.spans[seq].len, 0);
+      for (T* x = row(first, 0); x < end; ++x) *x = from_acc<T>(std::normal_distribution<float>()(random));
+    }
+  }
+  T* row(int64_t token, int32_t head) { return values.data + (token * heads + head) * dim; }
+  TensorView view() { return TensorView{values.data, batch_rows * heads * dim, int64_t{heads} * dim, dim}; }
+};
+
+template <class T>
+double dot(const T* a, const T* b, int32_t dim) {
+  double sum = 0;
+  for (int32_t d = 0; d < dim; ++d) sum += double{to_float(a[d])} * to_float(b[d]);
+  return sum;
+}
+
+// NaN is as wrong as can be.
+inline double distance(double got, double expected) {
+  const double error = std::fabs(got - expected);
+  return std::isnan(error) ? INFINITY : error;
+}
+
+}  // namespace portattn::model
