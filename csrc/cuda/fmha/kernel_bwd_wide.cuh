@@ -9,35 +9,11 @@
 namespace portattn {
 
 template <class ProblemType>
-struct FmhaBwdWide {
+struct FmhaBwdWide : sm90::BwdBlock<FmhaBwdWide<ProblemType>, ProblemType> {
   using Problem = ProblemType;
-  using Params = sm90::BwdWsParams;
-  using T = typename Problem::Element;
   using Shared = sm90::BwdWsShared<Problem>;
-  static constexpr int kThreads = Problem::kThreads;
-  static constexpr int kMinBlocks = 1;
-  static constexpr int32_t kPlannedRows = Problem::kBlockKv;
-  static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
 
-  PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    if constexpr (sm90::kIsSm90a) run(params, ctx);  // elsewhere an empty kernel, which nobody chooses
-  }
-
- private:
-  static PA_DEVICE void run(const Params& params, const BlockCtx& ctx) {
-    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    if (ctx.tid == 0) shared.init();
-    block_sync();  // the barriers are there
-    if (ctx.tid < 128) {
-      sm90::give_registers<Problem::kProducerRegisters>();
-      produce(params, shared, ctx);
-    } else {
-      sm90::take_registers<Problem::kConsumerRegisters>();
-      consume(params.attn, shared, ctx);
-    }
-  }
-
-  static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
+  static PA_DEVICE void produce(const sm90::BwdWsParams& params, Shared& shared, const BlockCtx& ctx) {
     if (ctx.tid != 0) return;
     // All items are drawn, the first too: then there is no offset, for which the producer has no register.
     sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1), 0);
@@ -53,6 +29,7 @@ struct FmhaBwdWide {
     }
   }
 
+ private:
   // Takes tiles until there are none.
   template <class Consumer>
   static PA_DEVICE void serve(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {

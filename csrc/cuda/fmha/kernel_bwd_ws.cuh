@@ -5,6 +5,7 @@
 
 #include "arch/sm90/tensor_map.h"
 #include "device/resident.cuh"
+#include "fmha/pipeline/sm90_bwd_block.cuh"
 #include "fmha/pipeline/sm90_bwd_feed.cuh"
 #include "fmha/pipeline/sm90_bwd_ws.cuh"
 #include "fmha/pipeline/sm90_store_rows.cuh"
@@ -12,33 +13,11 @@
 namespace portattn {
 
 template <class ProblemType>
-struct FmhaBwdWs : StartsEarly {
+struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemType> {
   using Problem = ProblemType;
   using Params = sm90::BwdWsParams;
   using T = typename Problem::Element;
   using Shared = sm90::BwdWsShared<Problem>;
-  static constexpr int kThreads = Problem::kThreads;
-  static constexpr int kMinBlocks = 1;
-  static constexpr int32_t kPlannedRows = Problem::kBlockKv;
-  static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(Shared));
-
-  PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
-    if constexpr (sm90::kIsSm90a) run(params, ctx);  // elsewhere an empty kernel, which nobody chooses
-  }
-
- private:
-  static PA_DEVICE void run(const Params& params, const BlockCtx& ctx) {
-    Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
-    if (ctx.tid == 0) shared.init();
-    block_sync();  // the barriers are there
-    if (ctx.tid < 128) {
-      sm90::give_registers<Problem::kProducerRegisters>();
-      produce(params, shared, ctx);
-    } else {
-      sm90::take_registers<Problem::kConsumerRegisters>();
-      consume(params.attn, shared, ctx, ctx.tid - 128);
-    }
-  }
 
   static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
     using DqAdder = sm90::BwdWsDqAdder<Problem>;
@@ -57,7 +36,8 @@ struct FmhaBwdWs : StartsEarly {
     }
   }
 
-  static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx, int tid) {
+  static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
+    const int tid = ctx.tid - 128;
     sm90::BwdWsConsumer<Problem> consumer(p, ctx.smem, shared, tid);
     sm90::RingSlot<sm90::kBwdTileSlots> slot;
     for (;;) {
@@ -76,6 +56,7 @@ struct FmhaBwdWs : StartsEarly {
     }
   }
 
+ private:
   static PA_DEVICE void store(const AttnParams& p, const sm90::BwdWsTile& tile, const typename Problem::DkTile& dk,
                               const typename Problem::DvTile& dv, int tid) {
     const int lane = tid % 32, first = tid / 32 * 16;

@@ -39,7 +39,7 @@ struct BwdWsProblem {
   // Warps' shares. Consumers share dq out: 64 rows each if the tile has them, else half of the columns.
   static constexpr bool kSplitsRows = BlockQ == 128;
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
-  // Whether dq is multiplied before dv, so that it is staged while dv and dk are in flight. In larger tiles dv comes
+  // Whether dq is multiplied before dv, so that it is staged while dv is in flight. In larger tiles dv comes
   // first, since p and ds need its registers.
   static constexpr bool kDqFirst = BlockQ == 64;
   // Pairs of lse that wait in registers for the scores: as many as are faster so.

@@ -1,5 +1,5 @@
-// Backward pipeline of sm_90, warp-specialised: four warps move data (sm90_bwd_feed.cuh), two consumer warpgroups of 64
-// keys each multiply with wgmma. A block keeps a tile of keys and walks over (query head, query tile):
+// Backward pipeline of sm_90, warp-specialised: two or three warps move data (sm90_bwd_feed.cuh), two consumer
+// warpgroups of 64 keys each multiply with wgmma. A block keeps a tile of keys and walks over (query head, query tile):
 //   s = k q^T;  p = exp2(s - lse);  dp = v do^T;  ds = p (dp - delta);  dv += p do;  dk += ds q;  dq += ds^T k
 // Scores are computed transposed, so that p and ds go from accumulators into dv and dk without leaving registers; only
 // dq, a sum over the keys of both warpgroups, needs ds in shared memory. After FlashAttention-3
