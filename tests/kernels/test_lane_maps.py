@@ -3,30 +3,19 @@ Philox."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+import programs
 from portattn.testing.dropout import dropout_factor
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent / "cpp"
 
 
-def compile_and_run(name: str, folder: Path, *defines: str) -> str:
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = folder / name
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-DPORTATTN_TARGET_HOST", *defines]
-    includes = [f"-I{ROOT / 'csrc' / folder}" for folder in ("cuda", "hip")]
-    subprocess.run([compiler, *flags, *includes, SOURCES / f"{name}.cpp", "-o", program], check=True)
-    result = subprocess.run([program], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
-    return result.stdout
+def compile_and_run(name: str, folder: Path, *flags: str) -> str:
+    return programs.run(programs.build(SOURCES / f"{name}.cpp", folder, "-O1", *flags))
 
 
 def test_lane_maps_and_shared_layouts(tmp_path: Path) -> None:

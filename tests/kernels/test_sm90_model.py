@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+import programs
+
 MODEL = Path(__file__).resolve().parent / "sm90_model"
 
 
 def build(name: str, folder: Path) -> Path:
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = folder / name
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-DPORTATTN_TARGET_HOST"]
-    includes = [f"-I{MODEL / 'include'}", f"-I{ROOT / 'csrc' / 'cuda'}"]  # the model's headers before the kernels'
-    subprocess.run([compiler, *flags, *includes, MODEL / f"{name}.cpp", "-o", program], check=True)
-    return program
+    return programs.build(MODEL / f"{name}.cpp", folder, "-O2", f"-I{MODEL / 'include'}")
 
 
 def run(program: Path, kernel: str, seed: int) -> None:
     """Each seed is other data, other lengths, and another order of everything that has none."""
-    result = subprocess.run([program, kernel, str(seed)], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout
+    programs.run(program, kernel, str(seed))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cmath>
+#include <map>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "attn/seqlen_info.cuh"
@@ -107,6 +109,62 @@ double dot(const T* a, const T* b, int32_t dim) {
 inline double distance(double got, double expected) {
   const double error = std::fabs(got - expected);
   return std::isnan(error) ? INFINITY : error;
+}
+
+// What both sides of a problem are drawn from; tiles are planned of either queries or keys.
+struct Sequences {
+  Shape shape;
+  std::mt19937 random;
+  std::vector<int32_t> lengths_q, lengths_kv;
+  Side q, kv;
+
+  Sequences(const Shape& the_shape, int32_t tile_rows_q, int32_t tile_rows_kv, uint32_t seed)
+      : shape(the_shape),
+        random(seed),
+        lengths_q(draw_lengths(shape, shape.len_q, random)),
+        lengths_kv(shape.is_thd && shape.causal ? lengths_q : draw_lengths(shape, shape.len_kv, random)),
+        q(shape, lengths_q, random, tile_rows_q),
+        kv(shape, lengths_kv, random, tile_rows_kv) {}
+
+  // Keys that query i of a sequence sees.
+  int32_t keys(int32_t seq, int32_t i) const {
+    return shape.causal ? std::min(i + 1, lengths_kv[seq]) : lengths_kv[seq];
+  }
+
+  AttnParams params(int32_t dim_qk, int32_t dim_v) const {
+    AttnParams p;
+    p.batch = shape.batch;
+    p.q_side = q.side, p.kv_side = kv.side;
+    p.num_heads_q = shape.heads_q, p.num_heads_kv = shape.heads_kv;
+    p.head_dim_qk = dim_qk, p.head_dim_v = dim_v;
+    p.window_right = shape.causal ? 0 : -1;
+    p.attn_scale = 1.f / std::sqrt(static_cast<float>(dim_qk));
+    return p;
+  }
+};
+
+// How many shapes, each on one multiprocessor and on three, have an error(shape) at or above the tolerance.
+template <class F>
+int count_wrong(uint32_t seed, double tolerance, F error_of) {
+  int wrong = 0;
+  for (int multiprocessors : {1, 3}) {
+    for (const Shape& shape : kShapes) {
+      device().multiprocessors = multiprocessors;
+      device().random.seed(seed);
+      const double error = error_of(shape);
+      if (error < tolerance) continue;
+      std::printf("seed %u, %d multiprocessors, thd %d, causal %d: error %.3g\n", seed, multiprocessors, shape.is_thd,
+                  shape.causal, error);
+      ++wrong;
+    }
+  }
+  return wrong;
+}
+
+// Of a program that is called with a kernel's name and a seed: its exit code.
+inline int check_named(int argc, char** argv, const std::map<std::string, int (*)(uint32_t)>& kernels) {
+  if (argc != 3 || kernels.count(argv[1]) == 0) broken("call it with the name of a kernel and a seed");
+  return kernels.at(argv[1])(static_cast<uint32_t>(std::atoi(argv[2])));
 }
 
 }  // namespace portattn::model
