@@ -45,7 +45,7 @@ struct WorkOrder {
 constexpr int64_t kMostItems = INT32_MAX / 2;
 
 constexpr int64_t kSectionBytes = int64_t{32} << 20;  // what a 50 MB L2 cache keeps beside the rest
-constexpr int64_t kSectionTiles = 256;  // at least: with fewer, the last section leaves multiprocessors idle
+constexpr int64_t kSectionTiles = 128;  // at least: with fewer, the last section leaves multiprocessors idle
 
 // Walks tiles of block_rows of `side` with `heads` heads each. A lane's neighbours read `shared_bytes` again and again;
 // `sharing` lanes share them.

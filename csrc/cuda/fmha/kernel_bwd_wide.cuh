@@ -33,17 +33,18 @@ struct FmhaBwdWide : sm90::BwdBlock<FmhaBwdWide<ProblemType>, ProblemType> {
   // Takes tiles until there are none.
   template <class Consumer>
   static PA_DEVICE void serve(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
-    Consumer consumer(p, ctx.smem, shared, ctx.tid - 128);
+    Consumer consumer(p, ctx.smem, shared, ctx.tid - Problem::kMoverThreads);
     sm90::RingSlot<sm90::kBwdTileSlots> slot;
     for (;;) {
-      shared.kv_full.wait(slot.count % 2);
+      shared.kv_full[0].wait(slot.count % 2);
       const sm90::BwdWsTile& tile = shared.tile(slot.index());
       if (!tile.exists) break;
       typename Consumer::Sums sums;
       sums.clear();
       if (tile.steps > 0) consumer.run(tile, sums);
       warp_sync();  // all lanes have found the tile, if it was empty
-      consumer.release(shared.kv_empty);
+      consumer.release(shared.v_empty);
+      consumer.release(shared.k_empty[0]);
       consumer.store(tile, sums);
       slot.count = tile.number + 1;  // from there, since the loop above has no register for it
     }

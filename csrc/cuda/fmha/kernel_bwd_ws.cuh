@@ -22,35 +22,39 @@ struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemTy
   static PA_DEVICE void produce(const Params& params, Shared& shared, const BlockCtx& ctx) {
     using DqAdder = sm90::BwdWsDqAdder<Problem>;
     const AttnParams& p = params.attn;
-    const int warp = ctx.tid / 32, lane = ctx.tid % 32;
+    const int warp = ctx.tid / 32;
+    if (warp > 0 && warp <= Problem::kAdderWarps) DqAdder(p, ctx.smem, shared, ctx.tid - 32).run();
+    if (ctx.tid != 0) return;
+    sm90::BwdWsProducer<Problem> producer(params, ctx.smem, shared);
     if constexpr (Problem::kOrdered) {
       // All items are drawn, the first too: whatever is waited for has then been drawn by a block that runs.
-      if (ctx.tid == 0) {
-        await_previous_kernel();  // it zeroes next_item
-        sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(p.next_item, 1), 0);
-      }
-      if (warp > 0 && warp <= Problem::kConsumers) DqAdder(p, ctx.smem, shared, warp - 1, lane).run();
+      await_previous_kernel();  // it zeroes next_item
+      producer.run(atomicAdd(p.next_item, 1), 0);
     } else {
-      if (ctx.tid == 0) sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(ctx.x, ctx.grid_x);
-      if (warp == 1) DqAdder(p, ctx.smem, shared, 0, lane).run();
+      producer.run(ctx.x, ctx.grid_x);
     }
   }
 
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
-    const int tid = ctx.tid - 128;
+    const int tid = ctx.tid - Problem::kMoverThreads;
     sm90::BwdWsConsumer<Problem> consumer(p, ctx.smem, shared, tid);
     sm90::RingSlot<sm90::kBwdTileSlots> slot;
     for (;;) {
-      shared.kv_full.wait(slot.count % 2);
+      const sm90::RingSlot<Problem::kKeyBuffers> keys{slot.count};
+      shared.kv_full[keys.index()].wait(keys.parity());
       const sm90::BwdWsTile& tile = shared.tile(slot.index());
       if (!tile.exists) break;
       typename Problem::DkTile dk;
       typename Problem::DvTile dv;
       dk.fill(0.f);
       dv.fill(0.f);
-      if (tile.steps > 0) consumer.run(tile, dk, dv);
-      warp_sync();  // all lanes have found the tile, if it was empty
-      consumer.release(shared.kv_empty);
+      if (tile.steps > 0) {
+        consumer.run(tile, dk, dv);
+      } else {
+        warp_sync();  // all lanes have found the tile
+        consumer.release(shared.v_empty);
+        consumer.release(shared.k_empty[keys.index()]);
+      }
       store(p, tile, dk, dv, tid);
       slot.count = tile.number + 1;  // from there, since the loop above has no register for it
     }

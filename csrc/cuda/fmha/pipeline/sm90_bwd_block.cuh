@@ -6,7 +6,7 @@
 
 namespace portattn::sm90 {
 
-// Kernel: produce(params, shared, ctx) for the first warpgroup, consume(params.attn, shared, ctx) for the others.
+// Kernel: produce(params, shared, ctx) for kMoverThreads, consume(params.attn, shared, ctx) for the others.
 template <class Kernel, class Problem>
 struct BwdBlock {
   using Params = BwdWsParams;
@@ -24,7 +24,7 @@ struct BwdBlock {
     auto& shared = *reinterpret_cast<BwdWsShared<Problem>*>(ctx.smem + Problem::kTileBytes);
     if (ctx.tid == 0) shared.init();
     block_sync();  // the barriers are there
-    if (ctx.tid < 128) {
+    if (ctx.tid < Problem::kMoverThreads) {
       give_registers<Problem::kProducerRegisters>();
       Kernel::produce(params, shared, ctx);
     } else {

@@ -30,7 +30,7 @@ class BwdByKeysConsumer : public BwdWideSteps<Problem> {
 
   // Accumulates dk (to be scaled) and dv of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, Sums& sums) {
-    this->clear_foreign_keys(tile);
+    this->clear_foreign_keys(tile, 0);
     BwdWsWalk at(tile);
     step<true>(tile, at, sums);
     PA_NO_UNROLL

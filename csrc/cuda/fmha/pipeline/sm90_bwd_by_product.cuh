@@ -32,7 +32,7 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
 
   // Accumulates dv, or dk (to be scaled), of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, Sums& sums) {
-    this->clear_foreign_keys(tile);
+    this->clear_foreign_keys(tile, 0);
     BwdWsWalk at(tile);
     step<true>(tile, at, sums);
     PA_NO_UNROLL

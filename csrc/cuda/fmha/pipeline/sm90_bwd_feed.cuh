@@ -1,5 +1,5 @@
 // The warps of an sm_90 backward block (sm90_bwd_ws.cuh) that move data: one loads by TMA, one adds dq up in global
-// memory, or two where dq is ordered.
+// memory, or several where dq is ordered.
 #pragma once
 
 #include "fmha/pipeline/sm90_bwd_turns.cuh"
@@ -23,26 +23,30 @@ class BwdWsProducer {
     }
     prefetch_map(params_.k);
     prefetch_map(params_.v);
-    RingSlot<kBwdTileSlots> slot;
-    describe(first, slot);
+    int32_t index = first;
+    uint32_t number = 0;
     PA_NO_UNROLL
     for (;;) {
-      shared_.kv_empty.wait(slot.count % 2 ^ 1);
-      shared_.described.arrive();
-      const BwdWsTile& tile = *opaque(&shared_.tile(slot.index()));
+      describe(index, number);
+      const KeySlot keys{number};
+      shared_.k_empty[keys.index()].wait(keys.parity() ^ 1);
+      shared_.described[keys.index()].arrive();
+      const BwdWsTile& tile = *opaque(&shared_.tile(tile_slot(number)));
       if (!tile.exists) break;
-      load(tile);
-      slot.advance();
-      await_previous_kernel();  // it zeroes next_item
-      describe(step + atomicAdd(p_.next_item, 1), slot);
+      load(tile, keys);
+      number = tile.number + 1;  // from there, since there is no register for it
+      await_previous_kernel();   // it zeroes next_item
+      index = step + atomicAdd(p_.next_item, 1);
     }
-    shared_.kv_full.arrive();
+    shared_.kv_full[KeySlot{number}.index()].arrive();
   }
 
  private:
-  PA_DEVICE void describe(int32_t index, const RingSlot<kBwdTileSlots>& slot) const {
-    BwdWsTile* tile = opaque(&shared_.tile(opaque(slot.index())));
-    tile->number = slot.count;
+  using KeySlot = RingSlot<Problem::kKeyBuffers>;
+
+  PA_DEVICE void describe(int32_t index, uint32_t number) const {
+    BwdWsTile* tile = opaque(&shared_.tile(opaque(tile_slot(number))));
+    tile->number = number;
     const int32_t num_steps = params_.order.steps(p_.kv_side);
     tile->exists = index < params_.order.lanes * num_steps;
     if (index >= params_.order.lanes * num_steps) return;
@@ -83,14 +87,19 @@ class BwdWsProducer {
     tile->plain_end = first_row_past(tile->visible, first + 1) / Problem::kBlockQ;
   }
 
-  PA_DEVICE void load(const BwdWsTile& tile) {
-    if (tile.steps == 0) return shared_.kv_full.arrive();
+  // k before the tile before has let its v go: k may have a place of its own.
+  PA_DEVICE void load(const BwdWsTile& tile, const KeySlot& keys) {
+    Barrier& arrived = shared_.kv_full[keys.index()];
     const int32_t kv_batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
     const int32_t kv_row = static_cast<int32_t>(tile.kv_rows.start) + tile.rows.first;
-    shared_.kv_full.arrive_expect(Problem::kBytesK + Problem::kBytesV);
-    load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_, params_.k, shared_.kv_full, kv_row, tile.item.head,
-                                                      kv_batch, kEvictFirst);
-    load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, shared_.kv_full, kv_row,
+    if (tile.steps > 0) {
+      arrived.arrive_expect(Problem::kBytesK + Problem::kBytesV);
+      load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_ + keys.index() * Problem::kBytesK, params_.k, arrived,
+                                                        kv_row, tile.item.head, kv_batch, kEvictFirst);
+    }
+    shared_.v_empty.wait(tile.number % 2 ^ 1);
+    if (tile.steps == 0) return arrived.arrive();
+    load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, arrived, kv_row,
                                                      tile.item.head, kv_batch, kEvictFirst);
     PA_NO_UNROLL
     for (typename Problem::Walk at(tile); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
@@ -125,75 +134,105 @@ class BwdWsProducer {
 
 // What a helper warp does for every tile of its block: f(tile), and then it lets the tile go.
 template <class Problem, class F>
-PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int lane, F f) {
-  RingSlot<kBwdTileSlots> slot;
+PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int tid, F f) {
+  uint32_t number = 0;
   PA_NO_UNROLL
-  for (;; slot.advance()) {
-    shared.described.wait(slot.count % 2);
-    const BwdWsTile& tile = *opaque(&shared.tile(slot.index()));
+  for (;;) {
+    const RingSlot<Problem::kKeyBuffers> keys{number};
+    shared.described[keys.index()].wait(keys.parity());
+    const BwdWsTile& tile = *opaque(&shared.tile(tile_slot(number)));
     if (!tile.exists) break;
     f(tile);
-    warp_sync();  // all lanes have read the tile
-    if (lane == 0) shared.kv_empty.arrive();
+    number = tile.number + 1;  // from there, since where dq is ordered f has no register for it
+    warp_sync();               // all lanes have read the tile
+    if (opaque(tid) % 32 == 0) shared.k_empty[RingSlot<Problem::kKeyBuffers>{number - 1}.index()].arrive();
   }
 }
 
-// Adds dq, staged by consumers, to the scratch; one warp, which in a fixed order serves consumer `first` alone, so that
-// nobody is held up by another's turn. A warp's share of dq is contiguous there.
+// Adds dq, staged by consumers, to the scratch. One warp for both consumers; or, where dq is ordered, kAdders for each,
+// so that nobody is held up by another's turn. A warp's share of dq is contiguous there.
 template <class Problem>
 class BwdWsDqAdder {
  public:
   using Shared = BwdWsShared<Problem>;
   using Walk = typename Problem::Walk;
 
-  PA_DEVICE BwdWsDqAdder(const AttnParams& p, const char* smem, Shared& shared, int first, int lane)
-      : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), first_(first), lane_(lane) {}
+  // `tid` counts the threads of all adders.
+  PA_DEVICE BwdWsDqAdder(const AttnParams& p, const char* smem, Shared& shared, int tid)
+      : p_(p), staging_(smem + Problem::kOffsetDq), shared_(shared), tid_(tid) {}
 
   PA_DEVICE void run() {
     await_previous_kernel();  // it zeroes the scratch
-    BwdWsTurns<Problem> turns(p_, first_, lane_);
-    for_each_tile(shared_, lane_, [&](const BwdWsTile& tile) {
+    for_each_tile(shared_, tid_, [&](const BwdWsTile& tile) {
       Walk at(tile);
-      if constexpr (Problem::kOrdered) turns.begin(tile, at);
-      PA_NO_UNROLL
-      for (; at.left > 0; ++steps_) {
-        if constexpr (Problem::kOrdered) turns.wait(tile, at);
-        add(tile, at);
-        at.advance(tile);
-        if constexpr (Problem::kOrdered) turns.pass(tile, at);
+      if constexpr (Problem::kOrdered) {
+        add_in_turn(tile, at);
+      } else {
+        PA_NO_UNROLL
+        for (; at.left > 0; advance(tile, at)) add(tile, at);
       }
     });
     wait_bulk();
   }
 
  private:
-  static constexpr int kServes = Problem::kOrdered ? 1 : Problem::kConsumers;
-
-  // Lanes 0 to 3 stand for the warps of a consumer.
-  PA_DEVICE void add(const BwdWsTile& tile, const Walk& at) const {
-    const float* scratch = dq_scratch(p_, tile.item.tile.seq, tile.q_rows, at.head);
+  // This warp's steps.
+  PA_DEVICE void add_in_turn(const BwdWsTile& tile, Walk& at) {
+    skip(tile, at);
+    if (at.left == 0) return;
+    BwdWsTurns<Problem> turns(p_, tid_);
+    turns.begin(tile, at);
     PA_NO_UNROLL
-    for (int c = first_; c < first_ + kServes; ++c) {
-      const int warp = c * 4 + lane_;
-      const int32_t row = at.m * Problem::kBlockQ + (Problem::kSplitsRows ? warp : lane_) * DqScratch::kRows;
-      const int col = Problem::kSplitsRows ? 0 : c * Problem::kDqColumns;
-      const int cols = min_of(p_.head_dim_qk - col, Problem::kDqColumns);
-      const float* to = scratch + row / DqScratch::kRows * dq_scratch_step(p_) + col * DqScratch::kRows;
-      shared_.dq_full[c].wait(steps_ % 2);
-      if (lane_ < 4 && row < tile.q_rows.len && cols > 0) {
-        add_bulk(const_cast<float*>(to), staging_ + warp * Problem::kBytesDq, cols * DqScratch::kRows * 4);
-        wait_bulk_read();
-      }
-      warp_sync();  // all of the staging has been read
-      if (lane_ == 0) shared_.dq_empty[c].arrive();
+    while (at.left > 0) {
+      turns.wait(tile, at);
+      add(tile, at);
+      const Walk done = at;
+      advance(tile, at);
+      skip(tile, at);
+      turns.pass(tile, done, at);
     }
   }
+  // On to this warp's next step.
+  PA_DEVICE void skip(const BwdWsTile& tile, Walk& at) {
+    while (at.left > 0 && static_cast<int>(steps_ % Problem::kAdders) != adder()) advance(tile, at);
+  }
+  PA_DEVICE void advance(const BwdWsTile& tile, Walk& at) {
+    at.advance(tile);
+    ++steps_;
+  }
+
+  PA_DEVICE void add(const BwdWsTile& tile, const Walk& at) const {
+    const float* scratch = dq_scratch(p_, tile.item.tile.seq, tile.q_rows, at.head);
+    if constexpr (Problem::kOrdered) {
+      add(tile, at, scratch, opaque(tid_) / 32 / Problem::kAdders);
+    } else {
+      PA_NO_UNROLL
+      for (int c = 0; c < Problem::kConsumers; ++c) add(tile, at, scratch, c);
+    }
+  }
+  // dq of consumer c; `scratch` is that of the step's head. Lanes 0 to 3 stand for the consumer's warps.
+  PA_DEVICE void add(const BwdWsTile& tile, const Walk& at, const float* scratch, int c) const {
+    const int lane = opaque(tid_) % 32, warp = c * 4 + lane;
+    const int32_t row = at.m * Problem::kBlockQ + (Problem::kSplitsRows ? warp : lane) * DqScratch::kRows;
+    const int col = Problem::kSplitsRows ? 0 : c * Problem::kDqColumns;
+    const int cols = min_of(p_.head_dim_qk - col, Problem::kDqColumns);
+    const float* to = scratch + row / DqScratch::kRows * dq_scratch_step(p_) + col * DqScratch::kRows;
+    shared_.dq_full[c][adder()].wait(steps_ / Problem::kAdders % 2);
+    if (lane < 4 && row < tile.q_rows.len && cols > 0) {
+      add_bulk(const_cast<float*>(to), staging_ + warp * Problem::kBytesDq, cols * DqScratch::kRows * 4);
+      wait_bulk_read();
+    }
+    warp_sync();  // all of the staging has been read
+    if (lane == 0) shared_.dq_empty[c].arrive();
+  }
+
+  // Of those of one consumer.
+  PA_DEVICE int adder() const { return opaque(tid_) / 32 % Problem::kAdders; }
 
   const AttnParams& p_;
   const char* staging_;
   Shared& shared_;
-  int first_;
-  int lane_;
+  int tid_;
   uint32_t steps_ = 0;
 };
 

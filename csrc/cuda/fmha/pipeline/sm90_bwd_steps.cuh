@@ -51,9 +51,9 @@ class BwdSteps {
     all_cleared();
   }
 
-  PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile) const {
+  PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile, int k_offset) const {
     if (tile.rows.valid >= Problem::kBlockKv) return;
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_, tile.rows.valid, tid_);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_ + k_offset, tile.rows.valid, tid_);
     clear_rows<Problem::kBlockKv, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetV, tile.rows.valid, tid_);
     all_cleared();
   }

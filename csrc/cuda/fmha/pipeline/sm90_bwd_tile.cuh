@@ -26,9 +26,18 @@ struct BwdWsProblem {
   static constexpr int kBlockQ = BlockQ;
   static constexpr int kBlockKv = 64 * kConsumers;
   static constexpr int kStages = 2;
-  static constexpr int kThreads = 128 * (kConsumers + 1);
-  // Together as many as the block was launched with: 168 a thread.
-  static constexpr int kProducerRegisters = 40;
+  // Of k: that of the next tile arrives while this one is computed. Ordered, tiles of 64 queries have no register left
+  // to tell one from the other.
+  static constexpr int kKeyBuffers = Ordered && BlockQ == 64 ? 1 : 2;
+  // Warps that add a consumer's dq, a step each in turn: additions in order last as long as a step of 64 queries.
+  static constexpr int kAdders = Ordered && BlockQ == 64 ? 2 : 1;
+  // Whether room for dq is waited for as late as can be: one adder that has to wait for its turn makes it late.
+  static constexpr bool kStagesLate = Ordered && kAdders == 1;
+  static constexpr int kAdderWarps = Ordered ? kConsumers * kAdders : 1;
+  static constexpr int kMoverThreads = kAdders > 1 ? 256 : 128;
+  static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
+  // Together as many as the block was launched with: 168 a thread, or 128.
+  static constexpr int kProducerRegisters = kAdders > 1 ? 24 : 40;
   static constexpr int kConsumerRegisters = 232;
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
   static_assert(BlockQ == 64 || BlockQ == 128, "dq is shared out by columns or by rows");
@@ -56,7 +65,7 @@ struct BwdWsProblem {
   static constexpr int kBytesQ = BlockQ * HeadDimQk * 2;
   static constexpr int kBytesDo = BlockQ * HeadDimV * 2;
   static constexpr int kBytesDs = kBlockKv * BlockQ * 2;
-  static constexpr int kOffsetV = kBytesK;
+  static constexpr int kOffsetV = kKeyBuffers * kBytesK;
   static constexpr int kOffsetQ = kOffsetV + kBytesV;
   static constexpr int kOffsetDo = kOffsetQ + kStages * kBytesQ;
   static constexpr int kOffsetDs = kOffsetDo + kStages * kBytesDo;
@@ -86,12 +95,16 @@ struct BwdWsTile {
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
+PA_DEVICE int tile_slot(uint32_t number) { return static_cast<int>(number % kBwdTileSlots); }
 
 // What the warps that move data share with the consumers, after the tiles in shared memory.
 template <class Problem>
 struct BwdFeedShared {
   static constexpr int kStages = Problem::kStages;
-  Barrier described, kv_full, kv_empty, full[kStages], empty[kStages];
+  // Of tiles, in turn. kv_full: k and v are there. k_empty: helpers have let the tile go, too.
+  static constexpr int kKeyBuffers = Problem::kKeyBuffers;
+  Barrier described[kKeyBuffers], kv_full[kKeyBuffers], k_empty[kKeyBuffers], v_empty;
+  Barrier full[kStages], empty[kStages];
   alignas(16) float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing
   alignas(16) float minus_delta[kStages][Problem::kBlockQ];  // past a sequence's rows both are cleared
   alignas(16) char tiles[kBwdTileSlots][sizeof(BwdWsTile)];
@@ -100,9 +113,12 @@ struct BwdFeedShared {
 
   // Helper warps read the tile's description: those that add dq.
   PA_DEVICE void init_feed(int helper_warps) {
-    described.init(1);
-    kv_full.init(1);
-    kv_empty.init(Problem::kConsumers * 4 + helper_warps);
+    v_empty.init(Problem::kConsumers * 4);
+    for (int b = 0; b < kKeyBuffers; ++b) {
+      described[b].init(1);
+      kv_full[b].init(1);
+      k_empty[b].init(Problem::kConsumers * 4 + helper_warps);
+    }
     for (int s = 0; s < kStages; ++s) {
       full[s].init(1);
       empty[s].init(Problem::kConsumers * 4);
@@ -114,16 +130,16 @@ template <class Problem>
 struct BwdWsShared : BwdFeedShared<Problem> {
   static constexpr int kStages = Problem::kStages;
   static constexpr int kConsumers = Problem::kConsumers;
-  Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers], dq_empty[kConsumers];
+  Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers][Problem::kAdders], dq_empty[kConsumers];
 
   PA_DEVICE void init() {
-    this->init_feed(Problem::kOrdered ? Problem::kConsumers : 1);
+    this->init_feed(Problem::kAdderWarps);
     for (int s = 0; s < kStages; ++s) {
       ds_full[s].init(kConsumers * 4);
       ds_empty[s].init(kConsumers * 4);
     }
     for (int c = 0; c < kConsumers; ++c) {
-      dq_full[c].init(4);
+      for (int a = 0; a < Problem::kAdders; ++a) dq_full[c][a].init(4);
       dq_empty[c].init(1);
     }
     fence_barrier_init();

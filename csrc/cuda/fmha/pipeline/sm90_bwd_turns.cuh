@@ -9,7 +9,7 @@
 
 namespace portattn::sm90 {
 
-// One consumer's dq; the lanes of one warp.
+// One consumer's dq; one warp.
 //
 // Nobody waits for ever, however few blocks are on the device: a tile waits for the one before it in its sequence only.
 // That one is an earlier item of the work order (make_ordered_key_order, first_keys_first), so a block has drawn it
@@ -20,7 +20,8 @@ class BwdWsTurns {
  public:
   using Walk = typename Problem::Walk;
 
-  PA_DEVICE BwdWsTurns(const AttnParams& p, int consumer, int lane) : p_(p), consumer_(consumer), lane_(lane) {}
+  // `tid` counts the threads of all adders.
+  PA_DEVICE BwdWsTurns(const AttnParams& p, int tid) : p_(p), tid_(tid) {}
 
   // Before the first step of a tile.
   PA_DEVICE void begin(const BwdWsTile& tile, const Walk& first) {
@@ -31,36 +32,39 @@ class BwdWsTurns {
   // Waits until the tile before has added to the queries of this step, if it sees them at all.
   PA_DEVICE void wait(const BwdWsTile& tile, const Walk& at) const {
     if (at.m >= tile.shared_end || turn_ == tile.item.tile.block) return;
-    while (look_at_turn(word_) != tile.item.tile.block) {
+    const int32_t* word = p_.dq_accum.turns + place(tile, at);
+    while (look_at_turn(word) != tile.item.tile.block) {
     }
     fence_turns();
   }
 
-  // Waits for the end of this step's adds and lets the next tile add; `next` is the step after it. While the adds
-  // travel, looks whose turn it is there: mostly this tile's by now. The fence, which takes as long, serves both.
-  PA_DEVICE void pass(const BwdWsTile& tile, const Walk& next) {
-    int32_t* done = word_;
-    look(tile, next);
+  // Waits for the end of this step's adds and lets the next tile add; `next` is the warp's step after it. While the
+  // adds travel, looks whose turn it is there: mostly this tile's by now. The fence, which takes as long, serves both.
+  PA_DEVICE void pass(const BwdWsTile& tile, const Walk& done, const Walk& next) {
+    const int32_t here = place(tile, done);
+    if (next.left > 0) look(tile, next);
     wait_bulk();
     warp_sync();  // all lanes' adds have ended
     fence_turns();
-    if (lane_ == 0) write_turn(done, tile.item.tile.block + 1);
+    if (opaque(tid_) % 32 == 0) write_turn(p_.dq_accum.turns + here, tile.item.tile.block + 1);
   }
 
  private:
   PA_DEVICE void look(const BwdWsTile& tile, const Walk& at) {
-    if (at.left == 0) return;
+    turn_ = look_at_turn(p_.dq_accum.turns + place(tile, at));
+  }
+
+  // Of a step's word. 32 bits hold it as long as a q of hidden size 64 takes less than 2 TB.
+  PA_DEVICE int32_t place(const BwdWsTile& tile, const Walk& at) const {
     constexpr int32_t kGroups = Problem::kBlockQ / DqScratch::kRows;
-    const int64_t group = dq_scratch_group(p_, tile.item.tile.seq, tile.q_rows) + int64_t{at.m} * kGroups;
-    word_ = p_.dq_accum.turns + (group * p_.num_heads_q + at.head) * DqScratch::kTurns + consumer_;
-    turn_ = look_at_turn(word_);
+    const auto group = static_cast<int32_t>(dq_scratch_group(p_, tile.item.tile.seq, tile.q_rows)) + at.m * kGroups;
+    const int consumer = opaque(tid_) / 32 / Problem::kAdders;
+    return (group * p_.num_heads_q + at.head) * DqScratch::kTurns + consumer;
   }
 
   const AttnParams& p_;
-  int consumer_;
-  int lane_;
-  int32_t* word_ = nullptr;  // of the step at hand
-  int32_t turn_ = 0;         // what it said when the step before was done
+  int tid_;
+  int32_t turn_ = 0;  // what the word of the step at hand said when the step before was done
 };
 
 }  // namespace portattn::sm90

@@ -18,7 +18,9 @@ struct BwdWideProblem {
   static constexpr int kBlockKv = BlockKv;
   static constexpr bool kSplitsKeys = BlockKv == 128;  // between consumers; else they share out dv and dk
   static constexpr int kStages = 2;
-  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kKeyBuffers = 1;
+  static constexpr int kMoverThreads = 128;
+  static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
   // Together as many as the block was launched with: 168 a thread.
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;

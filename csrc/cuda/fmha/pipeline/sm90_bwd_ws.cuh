@@ -1,4 +1,4 @@
-// Backward pipeline of sm_90, warp-specialised: two or three warps move data (sm90_bwd_feed.cuh), two consumer
+// Backward pipeline of sm_90, warp-specialised: some warps move data (sm90_bwd_feed.cuh), two consumer
 // warpgroups of 64 keys each multiply with wgmma. A block keeps a tile of keys and walks over (query head, query tile):
 //   s = k q^T;  p = exp2(s - lse);  dp = v do^T;  ds = p (dp - delta);  dv += p do;  dk += ds q;  dq += ds^T k
 // Scores are computed transposed, so that p and ds go from accumulators into dv and dk without leaving registers; only
@@ -28,9 +28,10 @@ class BwdWsConsumer : public BwdSteps<Problem> {
         group_(uniform(tid / 128)),
         exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {}
 
-  // Accumulates dk (to be scaled) and dv of a tile that some query sees.
+  // Accumulates dk (to be scaled) and dv of a tile that some query sees, and lets k and v go.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
-    clear_foreign_keys(tile);
+    if constexpr (Problem::kKeyBuffers > 1) key_buffer_ = uniform(RingSlot<Problem::kKeyBuffers>{tile.number}.index());
+    clear_foreign_keys(tile, k_offset());
     Queries at(tile);
     in_slot([&](int slot) { wait_for_queries(slot, tile, at); });
     in_slot([&](int slot) { step<true>(slot, tile, at, dk, dv); });
@@ -111,8 +112,8 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     if (!at.is_plain()) mask(tile, at.m, s);
     this->template make_probabilities<Problem::kLseAhead>(slot, s, exp_scale_, lse_log2);
     if constexpr (!First) {
+      if (!Problem::kStagesLate) wait_for_staging(1 - slot);
       wait_for_ds(1 - slot);
-      if (!Problem::kOrdered) wait_for_staging(1 - slot);
     }
     wgmma_wait<0>();
     pin(dp.data);
@@ -122,7 +123,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     pack_operand<T>(dp, ds);
     write_ds(slot, ds);
     if constexpr (!First) {
-      if (Problem::kOrdered) wait_for_staging(1 - slot);
+      if (Problem::kStagesLate) wait_for_staging(1 - slot);
       start_dq(1 - slot, dq);
     }
     if constexpr (Problem::kDqFirst) {
@@ -136,10 +137,14 @@ class BwdWsConsumer : public BwdSteps<Problem> {
       stage_dq(1 - slot, dq);
     }
     if constexpr (Problem::kDqFirst) add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
-    if constexpr (!First) hand_dq_over();
+    if constexpr (!First) hand_dq_over(1 - slot);
     at.advance();
     at_.advance();
-    if (at.left > 0) wait_for_queries(1 - slot, tile, at);
+    if (at.left > 0) {
+      wait_for_queries(1 - slot, tile, at);
+    } else {
+      release(shared_.v_empty);
+    }
     wgmma_wait<0>();
     pin(dk.data);
     pin(dv.data);
@@ -154,31 +159,36 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     wait_for_staging(slot);
     start_dq(slot, dq);
     wgmma_wait<0>();
+    release(shared_.k_empty[key_buffer()]);
     stage_dq(slot, dq);
-    hand_dq_over();
+    hand_dq_over(slot);
   }
 
   // s = k q^T of the current slot, in flight.
   PA_DEVICE void start_scores(int slot, ScoreTile& s) const {
-    this->template start_transposed<Problem::kHeadDimQk>(s, keys_offset(), Problem::kOffsetQ + slot * Problem::kBytesQ);
+    this->template start_transposed<Problem::kHeadDimQk>(s, k_offset() + keys_offset(),
+                                                         Problem::kOffsetQ + slot * Problem::kBytesQ);
   }
   // dp = v do^T of the current slot, in flight.
   PA_DEVICE void start_dp(int slot, ScoreTile& dp) const {
     this->template start_transposed<Problem::kHeadDimV>(dp, Problem::kOffsetV + keys_offset(),
                                                         Problem::kOffsetDo + slot * Problem::kBytesDo);
   }
+  // Where k of the tile is.
+  PA_DEVICE int key_buffer() const { return Problem::kKeyBuffers > 1 ? key_buffer_ : 0; }
+  PA_DEVICE int k_offset() const { return key_buffer() * Problem::kBytesK; }
   // This warpgroup's rows of k and v.
   PA_DEVICE int keys_offset() const { return group_ * 64 * kSlabBytes; }
 
-  // dq of the slot before that one has been read, to be added up. Long before dq is staged, since a wait that follows
-  // products lasts as long as they do; where additions take turns, later, since they may last longer.
+  // dq of the slot before that one has been read, to be added up. Asked long before dq is staged, since a wait that
+  // follows products lasts as long as they do, unless Problem::kStagesLate.
   PA_DEVICE void wait_for_staging(int slot) const { shared_.dq_empty[group_].wait(slot ^ 1); }
 
   // This consumer's share of dq of the slot before.
   PA_DEVICE void start_dq(int slot, DqTile& dq) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
     const int row_slab = Problem::kSplitsRows ? group_ : 0, col_slab = Problem::kSplitsRows ? 0 : group_;
-    Steps::start_dq(slot, dq, row_slab * kSlab, col_slab * Problem::kDqColumns / kBoxColumns * kSlab);
+    Steps::start_dq(slot, dq, row_slab * kSlab, k_offset() + col_slab * Problem::kDqColumns / kBoxColumns * kSlab);
   }
 
   // dp -> ds
@@ -219,13 +229,14 @@ class BwdWsConsumer : public BwdSteps<Problem> {
                                     dq.at(1, 2 * n + 1) * scale);
     }
   }
-  PA_DEVICE void hand_dq_over() {
+  PA_DEVICE void hand_dq_over(int slot) {
     fence_async_proxy();
     warp_sync();  // all lanes have written
-    release(shared_.dq_full[group_]);
+    release(shared_.dq_full[group_][slot % Problem::kAdders]);
   }
 
-  int group_;  // of consumers
+  int group_;           // of consumers
+  int key_buffer_ = 0;  // of the tile
   float exp_scale_;
 };
 
