@@ -97,7 +97,8 @@ WARP_SPECIALISED_PACKED = Kind("fwd_ws", FWD_WS, "params.q_side.is_thd && takes_
 PINGPONG = Kind("fwd_pingpong", "FmhaFwdPingpong<{type}, {head_dim_qk}>", "takes_fmha_fwd_pingpong<{kernel}>(params)")
 RESIDENT = Kind("bwd_resident", "FmhaBwdResident<{type}, {head_dim_qk}>", "takes_fmha_bwd_resident<{kernel}>(params)")
 
-# Of each step of a pass, in order of preference. The last takes every call and must exist.
+# Of each step of a pass, in order of preference. The last takes every call and must exist, but for head dims that an
+# arch has and the one that it extends leaves out: there csrc/core/backends/fused_varlen.cpp refuses other calls.
 FORWARD = {
     "fwd_ws_long": WARP_SPECIALISED,
     "fwd_ws_packed": WARP_SPECIALISED_PACKED,
@@ -239,10 +240,10 @@ class Instance:
         return own | (self.base.kernels(step) if self.base else {})
 
     def dq(self, kind: str) -> str:
-        """The kernel that computes dq of a deterministic call, where the backward of this kind does not."""
-        if KINDS[kind].orders_dq:
-            return "nullptr"
+        """The kernel that computes dq of a deterministic call, where the backward of this kind does not, if any."""
         kernels = self.kernels(BACKWARD_DQ)
+        if KINDS[kind].orders_dq or not kernels:
+            return "nullptr"
         return f"&entry_{kernels.get('bwd_dq' if kind == 'bwd' else 'bwd_dq_plain', kernels['bwd_dq'])}"
 
     def lists(self) -> str:

@@ -38,9 +38,12 @@ def test_every_instance_has_its_kernels_and_one_row(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_last_kernel_of_every_list_takes_every_call(arch: str) -> None:
     files = generate.generate(KERNELS, TUNING, arch)
-    lists = re.findall(r"k(?:Forward|Backward)_\w+\[\] = \{(.*?)\};\n", files["fmha_table.cu"], re.DOTALL)
+    lists = re.findall(r"k(?:Forward|Backward)_(\w+)\[\] = \{(.*?)\};\n", files["fmha_table.cu"], re.DOTALL)
     assert len(lists) == 2 * files["fmha_table.cu"].count(", DType::")
-    for text in lists:
+    for name, text in lists:
+        if "512x512" in name:  # only sm_90 has them, and what it does not take is refused
+            assert arch == "sm90" and text.count("&entry_") == 1
+            continue
         *partial, last = re.findall(r"[^_]entry_(\w+)", re.sub(r", &entry_\w+\}", "", text))
         assert "nullptr" in files[f"{last}.cu"]
         assert all("nullptr" not in files[f"{kernel}.cu"] for kernel in partial)

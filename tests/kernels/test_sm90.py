@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from portattn.testing.random_config import Case, Side
-from portattn.testing.runner import check_case, make_problem, run_forward
+from portattn.testing.runner import check_case, make_config, make_problem, run_forward
 
 pytestmark = [
     pytest.mark.L1,
@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (192, 192), (256, 256), (96, 96), (40, 72), (104, 88), (200, 136)]
+HEAD_DIMS += [(512, 512), (264, 128), (320, 392)]  # in two parts
 PACKED = Side("thd", (1, 700, 0, 129, 1500, 64, 37, 256))
 DENSE = Side("bshd", (1100, 1100))
 SHORT = Side("thd", tuple(length % 301 for length in range(0, 6000, 97)))
@@ -55,7 +56,7 @@ def test_keys_of_other_lengths_than_queries() -> None:
     check_case(replace(BASE, kv=kv, mask="padding", d_qk=64, d_v=64), "cuda")
 
 
-@pytest.mark.parametrize("dims", [(64, 64), (96, 96), (128, 128), (256, 256)])
+@pytest.mark.parametrize("dims", [(64, 64), (96, 96), (128, 128), (256, 256), (512, 512)])
 @pytest.mark.parametrize("mask", ["padding", "padding_causal"])
 def test_blocks_that_take_many_tiles(dims: tuple[int, int], mask: str) -> None:
     """Tiles follow each other closely in a block: of one key block or several, the last of any length, or empty."""
@@ -64,7 +65,7 @@ def test_blocks_that_take_many_tiles(dims: tuple[int, int], mask: str) -> None:
 
 def test_queries_without_keys_between_others() -> None:
     kv = Side("thd", tuple(0 if i % 3 else length for i, length in enumerate(SHORT.lens)))
-    for dims, softmax in ((64, "vanilla"), (128, "learnable"), (256, "vanilla")):
+    for dims, softmax in ((64, "vanilla"), (128, "learnable"), (256, "vanilla"), (512, "learnable")):
         case = replace(BASE, q=SHORT, kv=kv, d_qk=dims, d_v=dims, heads_q=12, heads_kv=4, mask="padding")
         check_case(replace(case, softmax=softmax), "cuda")
 
@@ -77,13 +78,28 @@ def test_kernels_of_long_sequences(changes: dict) -> None:
     check_case(replace(BASE, heads_q=1, heads_kv=1, **changes), "cuda")
 
 
-@pytest.mark.parametrize("dims", [(64, 64), (128, 128), (256, 256)])
+@pytest.mark.parametrize("dims", [(64, 64), (128, 128), (256, 256), (512, 512)])
 def test_forward_is_repeatable(dims: tuple[int, int]) -> None:
     problem = make_problem(replace(BASE, d_qk=dims[0], d_v=dims[1]), "cuda")
     first = run_forward(problem, "fused_varlen")
     for _ in range(20):
         again = run_forward(problem, "fused_varlen")
         assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("changes, reason", [
+    ({"softcap": 30.0}, "softcap is 30 at head dim 512"),
+    ({"bias": "alibi"}, "bias_type is alibi at head dim 512"),
+    ({"dropout": 0.1}, "dropout is 0.1 at head dim 512"),
+    ({"deterministic": True}, "deterministic is 1 at head dim 512"),
+    ({"dtype": "float32"}, "head_dim_qk is 512 (allowed: multiples of 8 up to 256)"),
+])  # fmt: skip
+def test_what_wide_heads_leave_to_the_fallback(changes: dict, reason: str) -> None:
+    case = replace(BASE, d_qk=512, d_v=512, **changes)
+    config = make_config(make_problem(case, "cuda"))
+    assert config.backend() == "unfused"
+    assert reason in config.explain()
+    check_case(case, "cuda")
 
 
 @pytest.mark.parametrize("expand", ["batch", "heads", "tokens"])

@@ -24,9 +24,10 @@ BASE = Case(q=PACKED, kv=PACKED, heads_q=4, heads_kv=2, d_qk=128, d_v=128, dtype
 
 
 # Of each kernel; and of one, dims that are no whole slabs.
-SQUARE = [64, 96, 128, 192, 256]
+SQUARE = [64, 96, 128, 192, 256, 512]
 DIMS = [(dim, dim) for dim in SQUARE] + [(192, 128)]
 SMALLER = [(40, 56), (72, 88), (104, 120), (128, 64), (136, 104), (160, 152), (200, 248), (256, 64)]
+SMALLER += [(264, 128), (320, 392)]  # in two parts
 
 
 @pytest.mark.parametrize("dims", DIMS + SMALLER)

@@ -31,7 +31,7 @@ def backward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("kernel", ["64", "64_packed", "128", "192_128"])
+@pytest.mark.parametrize("kernel", ["64", "64_packed", "128", "192_128", "512"])
 def test_forward(forward: Path, kernel: str, seed: int) -> None:
     run(forward, kernel, seed)
 
@@ -42,6 +42,6 @@ def test_backward(backward: Path, kernel: str, seed: int) -> None:
     run(backward, kernel, seed)
 
 
-@pytest.mark.parametrize("kernel", ["192_128", "256"])
+@pytest.mark.parametrize("kernel", ["192_128", "256", "512"])
 def test_backward_of_wide_heads(backward: Path, kernel: str) -> None:
     run(backward, kernel, 1)

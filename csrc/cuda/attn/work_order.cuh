@@ -62,28 +62,30 @@ inline WorkOrder make_work_order(const SeqSide& side, int32_t batch, int32_t hea
   return order;
 }
 
-// Tiles of queries: the query heads of a group share keys and values.
-inline WorkOrder make_query_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+// Tiles of queries: the query heads of a group share keys and values. A head may have `parts`, which are numbered as
+// heads are: heads 0 to parts - 1 are those of the first.
+inline WorkOrder make_query_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes, int32_t parts = 1) {
   const int64_t shared = p.kv_side.seqlen * (p.head_dim_qk + p.head_dim_v) * elem_bytes;
-  WorkOrder order =
-      make_work_order(p.q_side, p.batch, p.num_heads_q, block_rows, shared, p.num_heads_q / p.num_heads_kv);
+  WorkOrder order = make_work_order(p.q_side, p.batch, p.num_heads_q * parts, block_rows, shared,
+                                    p.num_heads_q / p.num_heads_kv * parts);
   order.backwards = p.window_right >= 0;
   return order;
 }
 
 // Tiles of keys, each with the query heads of its group: q, do and dq in float are read by all tiles of a kv head.
-inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes, int32_t parts = 1) {
   const int64_t row = (p.head_dim_qk + p.head_dim_v) * elem_bytes + p.head_dim_qk * int64_t{sizeof(float)};
   const int64_t shared = p.q_side.seqlen * row * (p.num_heads_q / p.num_heads_kv);
-  return make_work_order(p.kv_side, p.batch, p.num_heads_kv, block_rows, shared, 1);
+  return make_work_order(p.kv_side, p.batch, p.num_heads_kv * parts, block_rows, shared, parts);
 }
 
 constexpr int32_t kWaitingLanes = 32;
 
 // The same where a tile waits for the tile before it, of the same lane. Under a causal mask all of them begin at the
 // last queries; with more lanes side by side, fewer of one lane do so at a time.
-inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
-  WorkOrder order = make_key_order(p, block_rows, elem_bytes);
+inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes,
+                                        int32_t parts = 1) {
+  WorkOrder order = make_key_order(p, block_rows, elem_bytes, parts);
   const bool begin_together = p.window_right >= 0 && p.window_left < 0;
   if (begin_together) order.section = min_of(max_of(order.section, kWaitingLanes), order.lanes);
   return order;

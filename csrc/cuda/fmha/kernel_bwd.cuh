@@ -29,7 +29,8 @@ struct FmhaBwd {
     const TileRows rows(kv_rows, work.block, Problem::kBlockKv);
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem + Problem::kTileBytes);
     if (ctx.tid == 0) {
-      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place is.
+      // By way of a local: a returned struct that is built in place goes to private memory on AMD, wherever its place
+      // is.
       const auto tile = make_tile(p, work.seq, rows);
       new (&shared.tile) BwdTile(tile);
       shared.kv_rows = kv_rows;

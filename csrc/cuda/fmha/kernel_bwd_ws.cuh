@@ -75,7 +75,7 @@ struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemTy
 
 template <class Kernel>
 int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
-  return num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows) * p.num_heads_kv;
+  return num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows) * p.num_heads_kv * Kernel::Problem::kParts;
 }
 
 template <class Kernel>
@@ -91,7 +91,7 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   const int64_t items = num_items_fmha_bwd_ws<Kernel>(p);
   if (items == 0) return 0;
   const auto make_order = Problem::kOrdered ? make_ordered_key_order : make_key_order;
-  typename Kernel::Params params{p, {}, {}, {}, {}, make_order(p, Problem::kBlockKv, sizeof(T))};
+  typename Kernel::Params params{p, {}, {}, {}, {}, make_order(p, Problem::kBlockKv, sizeof(T), Problem::kParts)};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);

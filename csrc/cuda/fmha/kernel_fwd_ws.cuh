@@ -46,20 +46,25 @@ inline int64_t longest_seqlen_q(const AttnParams& p) {
 }
 
 template <class Kernel>
+int64_t num_items_fmha_fwd_ws(const AttnParams& p) {
+  using Problem = typename Kernel::Problem;
+  return num_tile_blocks(p.q_side, p.batch, Problem::kBlockQ) * p.num_heads_q * Problem::kParts;
+}
+
+template <class Kernel>
 bool takes_fmha_fwd_ws(const AttnParams& p) {
   using Problem = typename Kernel::Problem;
-  const int64_t items = num_tile_blocks(p.q_side, p.batch, Problem::kBlockQ) * p.num_heads_q;
   const int64_t least = p.window_right >= 0 ? Problem::kMinSeqlenCausal : Problem::kMinSeqlen;
-  return !has_extras(p) && items <= kMostItems && longest_seqlen_q(p) >= least;
+  return !has_extras(p) && num_items_fmha_fwd_ws<Kernel>(p) <= kMostItems && longest_seqlen_q(p) >= least;
 }
 
 template <class Kernel>
 int launch_fmha_fwd_ws(const AttnParams& p, void* stream) {
   using Problem = typename Kernel::Problem;
   using T = typename Problem::Element;
-  const int64_t items = num_tile_blocks(p.q_side, p.batch, Problem::kBlockQ) * p.num_heads_q;
+  const int64_t items = num_items_fmha_fwd_ws<Kernel>(p);
   if (items == 0) return 0;
-  typename Kernel::Params params{p, {}, {}, {}, make_query_order(p, Problem::kBlockQ, sizeof(T))};
+  typename Kernel::Params params{p, {}, {}, {}, make_query_order(p, Problem::kBlockQ, sizeof(T), Problem::kParts)};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);

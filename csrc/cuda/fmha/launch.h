@@ -18,7 +18,7 @@ struct FmhaKernel {
 
 // Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, which the caller has zeroed; with dq_accum
 // null it leaves dq to `dq`, which is deterministic and plans for tiles of queries. Where `dq` is null, `main` is for
-// deterministic calls, and adds in a fixed order.
+// deterministic calls, and adds in a fixed order; or there are no deterministic calls, see takes_every_call().
 struct FmhaBackward {
   const FmhaKernel* main;
   const FmhaKernel* dq;
@@ -26,8 +26,8 @@ struct FmhaBackward {
   bool adds_dq(bool deterministic) const { return !deterministic || dq == nullptr; }
 };
 
-// Everything built for a dtype and a pair of head dims: kernels in order of preference, of which the last take every
-// call.
+// Everything built for a dtype and a pair of head dims: kernels in order of preference. The last ones get what the
+// others do not take: see takes_every_call().
 struct FmhaInstance {
   const char* name;  // "hd128x128_bf16_sm80"
   DType dtype;
@@ -39,15 +39,21 @@ struct FmhaInstance {
   int32_t num_backward;
 };
 
+// Whether the instance serves every call. One that does not has a single kernel a pass, which the caller must not ask
+// for more than it takes; that is no call with extras (attn/params.h), and no deterministic one.
+inline bool takes_every_call(const FmhaInstance& instance) {
+  return instance.forward[instance.num_forward - 1]->takes == nullptr;
+}
+
 inline const FmhaKernel& forward_kernel(const FmhaInstance& instance, const AttnParams& params) {
   int32_t i = 0;
-  while (instance.forward[i]->takes != nullptr && !instance.forward[i]->takes(params)) ++i;
+  while (i + 1 < instance.num_forward && !instance.forward[i]->takes(params)) ++i;
   return *instance.forward[i];
 }
 
 inline const FmhaBackward& backward_kernels(const FmhaInstance& instance, const AttnParams& params) {
   int32_t i = 0;
-  while (instance.backward[i].main->takes != nullptr && !instance.backward[i].main->takes(params)) ++i;
+  while (i + 1 < instance.num_backward && !instance.backward[i].main->takes(params)) ++i;
   return instance.backward[i];
 }
 

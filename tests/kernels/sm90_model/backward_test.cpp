@@ -156,6 +156,7 @@ struct Narrow128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, false>> {};
 struct Ordered64 : FmhaBwdWs<sm90::BwdWsProblem<half, 64, 64, 128, true>> {};
 struct Ordered128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 64, true>> {};
 struct ByKeys : FmhaBwdWide<sm90::BwdWideProblem<bf16, 192, 128, 128>> {};
+struct InParts : FmhaBwdWide<sm90::BwdWideProblem<bf16, 512, 512, 64>> {};
 struct ByProduct : FmhaBwdWide<sm90::BwdWideProblem<half, 256, 256, 64>> {};
 
 }  // namespace
@@ -169,5 +170,6 @@ int main(int argc, char** argv) {
                              {"64_ordered", check<Ordered64>},
                              {"128_ordered", check<Ordered128>},
                              {"192_128", check<ByKeys>},
-                             {"256", check<ByProduct>}});
+                             {"256", check<ByProduct>},
+                             {"512", check<InParts>}});
 }

@@ -89,6 +89,7 @@ int check(uint32_t seed) {
 struct Three64 : FmhaFwdWs<sm90::FwdWsProblem<bf16, 64, 64, 3, 128, 2, 0, 0>> {};
 struct One64 : FmhaFwdWs<sm90::FwdWsProblem<half, 64, 64, 1, 128, 2, 0, 0>> {};
 struct Two128 : FmhaFwdWs<sm90::FwdWsProblem<bf16, 128, 128, 2, 128, 2, 0, 0>> {};
+struct InParts : FmhaFwdWs<sm90::FwdWsProblem<bf16, 512, 512, 2, 64, 1, 0, 0>> {};
 struct OneBuffer : FmhaFwdWs<sm90::FwdWsProblem<half, 192, 128, 2, 128, 2, 0, 0>> {};
 
 }  // namespace
@@ -96,7 +97,10 @@ struct OneBuffer : FmhaFwdWs<sm90::FwdWsProblem<half, 192, 128, 2, 128, 2, 0, 0>
 
 int main(int argc, char** argv) {
   using namespace portattn;
-  return model::check_named(
-      argc, argv,
-      {{"64", check<Three64>}, {"64_packed", check<One64>}, {"128", check<Two128>}, {"192_128", check<OneBuffer>}});
+  return model::check_named(argc, argv,
+                            {{"64", check<Three64>},
+                             {"64_packed", check<One64>},
+                             {"128", check<Two128>},
+                             {"192_128", check<OneBuffer>},
+                             {"512", check<InParts>}});
 }

@@ -26,13 +26,14 @@ PA_DEVICE void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, in
       : "memory");
 }
 
-// The tile of [Rows, Cols] whose first row this is, slab by slab.
+// The tile of [Rows, Cols] whose first row and column these are, slab by slab.
 template <int Rows, int Cols>
 PA_DEVICE void load_tile(char* smem, const CUtensorMap& map, Barrier& arrived, int row, int head, int batch,
-                         uint64_t cache_policy) {
+                         uint64_t cache_policy, int first_col = 0) {
   PA_UNROLL
   for (int col = 0; col < Cols; col += kBoxColumns) {
-    load_box(smem + col / kBoxColumns * Rows * kSlabBytes, map, arrived, col, row, head, batch, cache_policy);
+    load_box(smem + col / kBoxColumns * Rows * kSlabBytes, map, arrived, first_col + col, row, head, batch,
+             cache_policy);
   }
 }
 

@@ -86,7 +86,7 @@ class BwdByKeysConsumer : public BwdWideSteps<Problem> {
     pin(dp.data);
     this->to_score_gradients(p, dp);
     pack_operand<T>(dp, ds);
-    shared_.ds_empty[at_.index()].wait(at_.parity() ^ 1);
+    shared_.ds_empty[this->ds_slot().index()].wait(this->ds_slot().parity() ^ 1);
     this->write_ds(ds);
   }
 
@@ -102,7 +102,7 @@ class BwdByKeysConsumer : public BwdWideSteps<Problem> {
     this->add_dq(tile, at, outer, outer_column);
     wgmma_wait<0>();
     pin(inner.data);
-    this->release(shared_.ds_empty[at_.previous().index()]);
+    this->release(shared_.ds_empty[this->ds_slot().previous().index()]);
     this->add_dq(tile, at, inner, inner_column);
   }
 

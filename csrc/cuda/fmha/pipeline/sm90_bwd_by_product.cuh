@@ -32,6 +32,7 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
 
   // Accumulates dv, or dk (to be scaled), of a tile that some query sees.
   PA_DEVICE void run(const BwdWsTile& tile, Sums& sums) {
+    if constexpr (Problem::kParts > 1) part_ = uniform(tile.part);
     this->clear_foreign_keys(tile, 0);
     BwdWsWalk at(tile);
     step<true>(tile, at, sums);
@@ -50,10 +51,20 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
 
  private:
   using Steps::at_;
+  using Steps::ds_slot;
   using Steps::p_;
   using Steps::shared_;
-  static constexpr int kOuterColumn = kHasScores ? 0 : Problem::kHeadDimQk - kBoxColumns;
-  static constexpr int kInnerColumn = kHasScores ? kBoxColumns : Problem::kHeadDimQk / 2;
+
+  // Of the part's columns.
+  PA_DEVICE int outer_column() const { return first_dq_column() + (kHasScores ? 0 : Problem::kPartQk - kBoxColumns); }
+  PA_DEVICE int inner_column() const { return first_dq_column() + (kHasScores ? kBoxColumns : Problem::kPartQk / 2); }
+  PA_DEVICE int first_dq_column() const { return Problem::kParts > 1 ? part_ * Problem::kPartQk : 0; }
+  // do, or q, of the part's columns.
+  PA_DEVICE int part_offset() const {
+    constexpr int kSlabs = (kHasScores ? Problem::kPartV : Problem::kPartQk) / kBoxColumns;
+    const int first_slab = Problem::kParts > 1 ? part_ * kSlabs : 0;
+    return (kHasScores ? this->do_offset() : this->q_offset()) + first_slab * Problem::kBlockQ * kSlabBytes;
+  }
 
   // One query tile; and this consumer's half of dq of the tile before, whose ds has long arrived: one part is computed
   // during exponentials and added up during the product after them, where the other is computed.
@@ -64,20 +75,20 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
     InnerDqTile inner;
     this->wait_for_queries(tile, at.m);
     make_operand<First>(tile, at.m, outer, operand);
-    this->add_product(sums.gradient, operand, kHasScores ? this->do_offset() : this->q_offset());
+    this->add_product(sums.gradient, operand, part_offset());
     if constexpr (!kHasScores) this->hand_ds_over();
     if constexpr (!First) {
       wgmma_wait<1>();
-      this->add_dq(tile, at, outer, kOuterColumn);
-      this->start_dq(inner, kInnerColumn);
+      this->add_dq(tile, at, outer, outer_column());
+      this->start_dq(inner, inner_column());
     }
     wgmma_wait<0>();
     pin(sums.gradient.data);
     this->release(shared_.empty[at_.index()]);
     if constexpr (!First) {
       pin(inner.data);
-      this->release(shared_.ds_empty[at_.previous().index()]);
-      this->add_dq(tile, at, inner, kInnerColumn);
+      this->release(shared_.ds_empty[ds_slot().previous().index()]);
+      this->add_dq(tile, at, inner, inner_column());
     }
     at_.advance();
   }
@@ -92,7 +103,7 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
     } else {
       this->template start_transposed<Problem::kHeadDimV>(x, Problem::kOffsetV, this->do_offset());
     }
-    if constexpr (!First) this->start_dq(outer, kOuterColumn);
+    if constexpr (!First) this->start_dq(outer, outer_column());
     if constexpr (!kHasScores) read_p(operand);
     wgmma_wait<First ? 0 : 1>();
     pin(x.data);
@@ -112,27 +123,27 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
   PA_DEVICE void finish(const BwdWsTile& tile, const BwdWsWalk& at) const {
     OuterDqTile outer;
     InnerDqTile inner;
-    this->start_dq(outer, kOuterColumn);
-    this->start_dq(inner, kInnerColumn);
+    this->start_dq(outer, outer_column());
+    this->start_dq(inner, inner_column());
     wgmma_wait<0>();
     pin(inner.data);
-    this->release(shared_.ds_empty[at_.previous().index()]);
-    this->add_dq(tile, at, outer, kOuterColumn);
-    this->add_dq(tile, at, inner, kInnerColumn);
+    this->release(shared_.ds_empty[ds_slot().previous().index()]);
+    this->add_dq(tile, at, outer, outer_column());
+    this->add_dq(tile, at, inner, inner_column());
   }
 
   // p goes, in the order of a warp's registers, to the warp that has the same keys; ds will lie there.
   PA_DEVICE void write_p(const Operand& p) const {
     uint4* out = reinterpret_cast<uint4*>(this->ds_of_warp()) + this->lane();
-    shared_.ds_empty[at_.index()].wait(at_.parity() ^ 1);
+    shared_.ds_empty[ds_slot().index()].wait(ds_slot().parity() ^ 1);
     PA_UNROLL
     for (int k = 0; k < Steps::kQuerySteps; ++k) out[k * 32] = make_uint4(p[k][0], p[k][1], p[k][2], p[k][3]);
     warp_sync();  // all lanes have written
-    this->release(shared_.p_full[at_.index()]);
+    this->release(shared_.p_full[ds_slot().index()]);
   }
   PA_DEVICE void read_p(Operand& p) const {
     const uint4* in = reinterpret_cast<const uint4*>(this->ds_of_warp()) + this->lane();
-    shared_.p_full[at_.index()].wait(at_.parity());
+    shared_.p_full[ds_slot().index()].wait(ds_slot().parity());
     PA_UNROLL
     for (int k = 0; k < Steps::kQuerySteps; ++k) {
       const uint4 x = in[k * 32];
@@ -140,6 +151,8 @@ class BwdByProductConsumer : public BwdWideSteps<Problem> {
     }
     warp_sync();  // all lanes have read
   }
+
+  int part_ = 0;  // of the tile's head
 };
 
 }  // namespace portattn::sm90

@@ -52,6 +52,11 @@ class BwdWsProducer {
     if (index >= params_.order.lanes * num_steps) return;
     tile->item = params_.order.item(p_.kv_side, index, num_steps);
     tile = opaque(tile);
+    if constexpr (Problem::kParts > 1) {
+      tile->part = tile->item.head % Problem::kParts;
+      tile->item.head /= Problem::kParts;
+      tile = opaque(tile);
+    }
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->kv_rows = seq_rows(p_.kv_side, p_.batch, tile->item.tile.seq);
     tile = opaque(tile);

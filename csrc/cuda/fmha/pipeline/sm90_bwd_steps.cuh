@@ -107,7 +107,10 @@ class BwdSteps {
     wgmma_commit();
   }
 
-  PA_DEVICE void wait_for_ds(int slot) const { shared_.ds_full[slot].wait(at_.previous().parity()); }
+  using DsSlot = RingSlot<Problem::kDsBuffers>;
+  PA_DEVICE DsSlot ds_slot() const { return DsSlot{at_.count}; }
+  // ds of the step before, which lies in `slot`.
+  PA_DEVICE void wait_for_ds(int slot) const { shared_.ds_full[slot].wait(ds_slot().previous().parity()); }
 
   static PA_DEVICE bool is_plain(const BwdWsTile& tile, int32_t m) {
     return m >= tile.plain_begin && m < tile.plain_end;

@@ -26,6 +26,8 @@ struct BwdWsProblem {
   static constexpr int kBlockQ = BlockQ;
   static constexpr int kBlockKv = 64 * kConsumers;
   static constexpr int kStages = 2;
+  static constexpr int kDsBuffers = kStages;
+  static constexpr int kParts = 1;  // of a head, see sm90_bwd_wide_tile.cuh
   // Of k: that of the next tile arrives while this one is computed. Ordered, tiles of 64 queries have no register left
   // to tell one from the other.
   static constexpr int kKeyBuffers = Ordered && BlockQ == 64 ? 1 : 2;
@@ -92,6 +94,7 @@ struct BwdWsTile {
   uint32_t number;                 // among the block's tiles
   bool exists;                     // false: there is no more work
   int32_t shared_end;              // where dq is ordered: query tiles below see keys of the tile before, too
+  int32_t part;                    // of a head that has several
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next

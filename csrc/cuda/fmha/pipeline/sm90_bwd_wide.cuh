@@ -20,6 +20,7 @@ class BwdWideSteps : public BwdSteps<Problem> {
 
  protected:
   using Steps::at_;
+  using Steps::ds_slot;
   using Steps::lane;
   using Steps::p_;
   using Steps::shared_;
@@ -36,13 +37,14 @@ class BwdWideSteps : public BwdSteps<Problem> {
   template <class Tile>
   PA_DEVICE void start_dq(Tile& dq, int column) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
-    this->wait_for_ds(at_.previous().index());
-    Steps::start_dq(at_.previous().index(), dq, 0, column / kBoxColumns * kSlab + column % kBoxColumns * 2);
+    const int slot = ds_slot().previous().index();
+    this->wait_for_ds(slot);
+    Steps::start_dq(slot, dq, 0, column / kBoxColumns * kSlab + column % kBoxColumns * 2);
   }
   PA_DEVICE void to_probabilities(ScoreTile& s) const {
     this->make_probabilities(at_.index(), s, p_.attn_scale * static_cast<float>(kLog2e));
   }
-  PA_DEVICE void hand_ds_over() const { Steps::hand_ds_over(at_.index()); }
+  PA_DEVICE void hand_ds_over() const { Steps::hand_ds_over(ds_slot().index()); }
 
   // dp -> ds, from probabilities rounded as dv takes them: in fp32 they would need registers that accumulators have.
   PA_DEVICE void to_score_gradients(const Operand& p, ScoreTile& dp) const {
@@ -61,7 +63,8 @@ class BwdWideSteps : public BwdSteps<Problem> {
 
   // ds [keys, queries], of the current slot: the 16 keys of a warp are 2 KiB.
   PA_DEVICE char* ds_of_warp() const {
-    return smem_ + Problem::kOffsetDs + at_.index() * Problem::kBytesDs + Problem::key_warp(tid_) * 16 * kSlabBytes;
+    return smem_ + Problem::kOffsetDs + ds_slot().index() * Problem::kBytesDs +
+           Problem::key_warp(tid_) * 16 * kSlabBytes;
   }
   PA_DEVICE void write_ds(const Operand& ds) const {
     const int row = lane() % 16;
@@ -76,8 +79,9 @@ class BwdWideSteps : public BwdSteps<Problem> {
     const BwdWsTile& here = *opaque(&tile);
     const int tid = opaque(tid_);
     const bool wraps = at.m == here.m_begin;
-    const int32_t row = (wraps ? here.m_end - 1 : at.m - 1) * Problem::kBlockQ + tid / 32 % 4 * DqScratch::kRows;
-    if (row >= here.q_rows.len) return;
+    const int32_t first = tid / 32 % 4 * DqScratch::kRows;
+    const int32_t row = (wraps ? here.m_end - 1 : at.m - 1) * Problem::kBlockQ + first;
+    if (first >= Problem::kBlockQ || row >= here.q_rows.len) return;
     float* out = dq_scratch(p_, here.item.tile.seq, here.q_rows, at.head - wraps) +
                  row / DqScratch::kRows * dq_scratch_step(p_) + column * DqScratch::kRows + tid % 32 * 4;
     const float scale = p_.attn_scale;
@@ -89,15 +93,17 @@ class BwdWideSteps : public BwdSteps<Problem> {
     }
   }
 
-  // dk or dv of this warp's keys.
+  // dk or dv of this warp's keys, of `cols` columns; of the tile's part.
   template <class Tile>
   PA_DEVICE void store_gradient(const TensorView& out, const BwdWsTile& tile, const Tile& gradient, float scale,
                                 int32_t cols) const {
     const BwdWsTile& here = *opaque(&tile);
     const int tid = opaque(tid_), first = Problem::key_warp(tid) * 16;
-    T* rows = row_pointer<T>(out, here.item.tile.seq, here.kv_rows, here.rows.first + first, here.item.head);
-    store_rows(rows, out.token_stride, gradient, scale, here.rows.valid - first, here.rows.total - first, cols,
-               tid % 32);
+    const int32_t first_col = Problem::kParts > 1 ? here.part * Tile::kN : 0;
+    T* rows =
+        row_pointer<T>(out, here.item.tile.seq, here.kv_rows, here.rows.first + first, here.item.head) + first_col;
+    store_rows(rows, out.token_stride, gradient, scale, here.rows.valid - first, here.rows.total - first,
+               cols - first_col, tid % 32);
   }
 };
 

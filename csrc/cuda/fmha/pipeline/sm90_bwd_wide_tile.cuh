@@ -1,5 +1,6 @@
 // Sizes and barriers of the sm_90 backward for wide heads: the counterpart of what sm90_bwd_tile.cuh says of narrow
-// ones. A tile has 128 keys where dk and dv of 64 keys fit in the registers of a warpgroup, else 64.
+// ones. A tile has 128 keys where dk and dv of 64 keys fit in the registers of a warpgroup, else 64. Of heads above 256
+// it is a part of so many columns of dk, dv and dq, with all scores: s and dp are computed once for each part.
 #pragma once
 
 #include "fmha/pipeline/sm90_bwd_tile.cuh"
@@ -14,10 +15,16 @@ struct BwdWideProblem {
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;
-  static constexpr int kBlockQ = 64;
+  static constexpr bool kInParts = HeadDimQk > 256 || HeadDimV > 256;
+  static constexpr int kParts = kInParts ? 2 : 1;
+  static constexpr int kPartQk = HeadDimQk / kParts;
+  static constexpr int kPartV = HeadDimV / kParts;
+  // What shared memory has room for beside the keys.
+  static constexpr int kBlockQ = kInParts ? 32 : 64;
   static constexpr int kBlockKv = BlockKv;
   static constexpr bool kSplitsKeys = BlockKv == 128;  // between consumers; else they share out dv and dk
-  static constexpr int kStages = 2;
+  static constexpr int kStages = kInParts ? 1 : 2;
+  static constexpr int kDsBuffers = 2;
   static constexpr int kKeyBuffers = 1;
   static constexpr int kMoverThreads = 128;
   static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
@@ -31,10 +38,10 @@ struct BwdWideProblem {
   static PA_DEVICE int key_warp(int tid) { return tid / 32 % (BlockKv / 16); }
 
   // A consumer's half of dq's columns comes in two tiles: the outer slab, and what is left of the inner ones.
-  static constexpr int kInnerColumns = HeadDimQk / 2 - kBoxColumns;
+  static constexpr int kInnerColumns = kPartQk / 2 - kBoxColumns;
   using ScoreTile = AccTile<float, 16, kBlockQ>;  // rows are keys
-  using DkTile = AccTile<float, 16, HeadDimQk>;
-  using DvTile = AccTile<float, 16, HeadDimV>;
+  using DkTile = AccTile<float, 16, kPartQk>;
+  using DvTile = AccTile<float, 16, kPartV>;
   using OuterDqTile = AccTile<float, 16, kBoxColumns>;
   using InnerDqTile = AccTile<float, 16, kInnerColumns>;
 
@@ -42,24 +49,25 @@ struct BwdWideProblem {
   static constexpr int kBytesV = kBlockKv * HeadDimV * 2;
   static constexpr int kBytesQ = kBlockQ * HeadDimQk * 2;
   static constexpr int kBytesDo = kBlockQ * HeadDimV * 2;
-  static constexpr int kBytesDs = kBlockKv * kBlockQ * 2;
+  // A whole slab, though queries may fill half of it: dq has 64 rows, of which the others are anything.
+  static constexpr int kBytesDs = kBlockKv * kSlabBytes;
   static constexpr int kOffsetV = kBytesK;
   static constexpr int kOffsetQ = kOffsetV + kBytesV;
   static constexpr int kOffsetDo = kOffsetQ + kStages * kBytesQ;
   static constexpr int kOffsetDs = kOffsetDo + kStages * kBytesDo;
-  static constexpr int kTileBytes = kOffsetDs + kStages * kBytesDs;
+  static constexpr int kTileBytes = kOffsetDs + kDsBuffers * kBytesDs;
 };
 
 template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
 struct BwdWsShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>>
     : BwdFeedShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>> {
   using Problem = BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>;
-  static constexpr int kStages = Problem::kStages;
-  Barrier p_full[kStages], ds_full[kStages], ds_empty[kStages];
+  static constexpr int kDsBuffers = Problem::kDsBuffers;
+  Barrier p_full[kDsBuffers], ds_full[kDsBuffers], ds_empty[kDsBuffers];
 
   PA_DEVICE void init() {
     this->init_feed(0);
-    for (int s = 0; s < kStages; ++s) {
+    for (int s = 0; s < kDsBuffers; ++s) {
       p_full[s].init(4);
       ds_full[s].init(Problem::kBlockKv / 16);
       ds_empty[s].init(Problem::kConsumers * 4);

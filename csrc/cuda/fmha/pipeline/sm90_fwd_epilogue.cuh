@@ -24,7 +24,8 @@ class FwdWsEpilogue {
 
   PA_DEVICE void store(const FwdWsTile& tile, Softmax& softmax, OutTile& o) const {
     const Share share = finish(tile, softmax, o);
-    store_rows(share.out, p_.o.token_stride, o, 1.f, share.valid, share.total, p_.head_dim_v, share.lane);
+    store_rows(share.out, p_.o.token_stride, o, 1.f, share.valid, share.total, p_.head_dim_v - first_col(tile),
+               share.lane);
   }
 
   // The same by way of the tile's own queries in shared memory, which are not needed any more.
@@ -52,14 +53,17 @@ class FwdWsEpilogue {
     T* out;
   };
 
+  static PA_DEVICE int32_t first_col(const FwdWsTile& tile) { return Problem::kParts > 1 ? tile.first_col : 0; }
+
   PA_DEVICE Share finish(const FwdWsTile& tile, Softmax& softmax, OutTile& o) const {
     LseRows lse;
     const float sink = p_.softmax_offset != nullptr ? p_.softmax_offset[tile.item.head] : 0.f;
     softmax.finish(o, lse, p_.has_sink, sink, 1.f);
     const int tid = opaque(tid_), row = tid / 32 * 16;  // opaque, or this would be kept in registers all along
-    const Share share{tid % 32, row, tile.rows.valid - row, tile.rows.total - row,
-                      row_pointer<T>(p_.o, tile.item.tile.seq, tile.q_rows, tile.rows.first + row, tile.item.head)};
-    store_lse(tile, share, lse);
+    const Share share{
+        tid % 32, row, tile.rows.valid - row, tile.rows.total - row,
+        row_pointer<T>(p_.o, tile.item.tile.seq, tile.q_rows, tile.rows.first + row, tile.item.head) + first_col(tile)};
+    if (first_col(tile) == 0) store_lse(tile, share, lse);
     return share;
   }
 

@@ -36,15 +36,21 @@ struct FwdWsProblem {
   static_assert(kProducerRegisters + Consumers * kConsumerRegisters <= (Consumers + 1) * kLaunchRegisters,
                 "warpgroups share out what the block was launched with, or they would wait for more forever");
 
+  // Registers hold 256 columns of o. Of wider heads a tile of work is a part of so many columns, with all scores.
+  static constexpr int kPartV = HeadDimV < 256 ? HeadDimV : 256;
+  static constexpr int kParts = (HeadDimV + kPartV - 1) / kPartV;
   using ScoreTile = AccTile<float, 16, BlockKv>;  // a warp's share
-  using OutTile = AccTile<float, 16, HeadDimV>;
+  using OutTile = AccTile<float, 16, kPartV>;
 
   // Tiles in shared memory are whole slabs; what a head dim leaves of its last one arrives as 0.
   static constexpr int kColsQk = (HeadDimQk + kBoxColumns - 1) / kBoxColumns * kBoxColumns;
-  static constexpr int kColsV = (HeadDimV + kBoxColumns - 1) / kBoxColumns * kBoxColumns;
+  static constexpr int kColsV = (kPartV + kBoxColumns - 1) / kBoxColumns * kBoxColumns;
   static constexpr int kBytesQ = kBlockQ * kColsQk * 2;
   static constexpr int kBytesK = BlockKv * kColsQk * 2;
   static constexpr int kBytesV = BlockKv * kColsV * 2;
+  // With one stage the next keys arrive where these are, half a head at a time.
+  static constexpr int kKeyParts = Stages == 1 ? 2 : 1;
+  static constexpr int kKeySlots = Stages * kKeyParts;
   // Two where there is room: then a tile's first product runs while the one before is stored.
   static constexpr int kQueryBuffers =
       kMinBlocks * (2 * kBytesQ + Stages * (kBytesK + kBytesV)) <= kMaxTileBytes ? 2 : 1;
@@ -67,7 +73,8 @@ struct FwdWsTile {
   TileRows rows;
   BlockRange blocks;
   Visibility visible;
-  bool exists;  // false: there is no more work
+  bool exists;        // false: there is no more work
+  int32_t first_col;  // of o and v
 
   PA_DEVICE bool is_empty() const { return blocks.begin >= blocks.end; }
 };
@@ -79,11 +86,12 @@ constexpr int kTileSlots = 3;
 template <class Problem>
 struct FwdWsShared {
   static constexpr int kBuffers = Problem::kQueryBuffers, kStages = Problem::kStages;
+  static constexpr int kKeySlots = Problem::kKeySlots;
 
   Barrier tile_full[kTileSlots], tile_empty[kTileSlots];
   Barrier next_wanted;  // a phase a tile: the loader is coming to its end
   Barrier q_full[kBuffers], q_empty[kBuffers];
-  Barrier k_full[kStages], k_empty[kStages], v_full[kStages], v_empty[kStages];
+  Barrier k_full[kKeySlots], k_empty[kKeySlots], v_full[kStages], v_empty[kStages];
   alignas(16) char tiles[kTileSlots][sizeof(FwdWsTile)];
 
   PA_DEVICE FwdWsTile& tile(int slot) { return reinterpret_cast<FwdWsTile&>(tiles[slot]); }
@@ -140,6 +148,10 @@ class FwdWsScheduler {
  private:
   PA_DEVICE void describe(FwdWsTile* tile, int32_t index, int32_t num_steps) const {
     tile->item = params_.order.item(p_.q_side, index, num_steps);
+    if constexpr (Problem::kParts > 1) {
+      tile->first_col = tile->item.head % Problem::kParts * Problem::kPartV;
+      tile->item.head /= Problem::kParts;
+    }
     tile = opaque(tile);
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->rows = TileRows(tile->q_rows, tile->item.tile.block, Problem::kBlockQ);
@@ -203,27 +215,51 @@ class FwdWsLoader {
                                                   row, tile.item.head, batch, kEvictFirst);
   }
 
-  // From the last key block to the first.
+  // From the last key block to the first. With one stage a block's values come after the keys of the next: these may
+  // come when scores are done, values when they have been added, which is later.
   PA_DEVICE void load_keys_and_values(const FwdWsTile& tile) {
+    constexpr bool kValuesLate = Problem::kStages == 1;
     const int32_t head = tile.item.head / (p_.num_heads_q / p_.num_heads_kv);
     const int32_t batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
+    const int32_t first_col = Problem::kParts > 1 ? tile.first_col : 0;
     const int32_t begin = tile.kv_start + tile.blocks.begin * Problem::kBlockKv;
     int32_t row = tile.kv_start + (tile.blocks.end - 1) * Problem::kBlockKv;
     const int32_t nearly_done = min_of(row, begin + Problem::kBlockKv);
+    if (kValuesLate) load_keys(row, head, batch);
     PA_NO_UNROLL
     for (; row >= begin; row -= Problem::kBlockKv) {
       if (row == nearly_done) shared_.next_wanted.arrive();
-      const int s = at_.index();
-      shared_.k_empty[s].wait(at_.parity() ^ 1);
-      shared_.k_full[s].arrive_expect(Problem::kBytesK);
-      load_tile<Problem::kBlockKv, Problem::kColsQk>(smem_ + Problem::kOffsetK + s * Problem::kBytesK, params_.k,
-                                                     shared_.k_full[s], row, head, batch, kEvictLast);
-      shared_.v_empty[s].wait(at_.parity() ^ 1);
-      shared_.v_full[s].arrive_expect(Problem::kBytesV);
-      load_tile<Problem::kBlockKv, Problem::kColsV>(smem_ + Problem::kOffsetV + s * Problem::kBytesV, params_.v,
-                                                    shared_.v_full[s], row, head, batch, kEvictLast);
-      at_.advance();
+      const RingSlot<Problem::kStages> slot = at_;
+      if constexpr (kValuesLate) {
+        at_.advance();
+        if (row > begin) load_keys(row - Problem::kBlockKv, head, batch);
+        load_values(slot, row, head, batch, first_col);
+      } else {
+        load_keys(row, head, batch);
+        load_values(slot, row, head, batch, first_col);
+        at_.advance();
+      }
     }
+  }
+
+  PA_DEVICE void load_keys(int32_t row, int32_t head, int32_t batch) const {
+    constexpr int kCols = Problem::kColsQk / Problem::kKeyParts, kBytes = Problem::kBytesK / Problem::kKeyParts;
+    PA_UNROLL
+    for (int part = 0; part < Problem::kKeyParts; ++part) {
+      const int s = at_.index() * Problem::kKeyParts + part;
+      shared_.k_empty[s].wait(at_.parity() ^ 1);
+      shared_.k_full[s].arrive_expect(kBytes);
+      load_tile<Problem::kBlockKv, kCols>(smem_ + Problem::kOffsetK + s * kBytes, params_.k, shared_.k_full[s], row,
+                                          head, batch, kEvictLast, part * kCols);
+    }
+  }
+  PA_DEVICE void load_values(const RingSlot<Problem::kStages>& slot, int32_t row, int32_t head, int32_t batch,
+                             int32_t first_col) const {
+    const int s = slot.index();
+    shared_.v_empty[s].wait(slot.parity() ^ 1);
+    shared_.v_full[s].arrive_expect(Problem::kBytesV);
+    load_tile<Problem::kBlockKv, Problem::kColsV>(smem_ + Problem::kOffsetV + s * Problem::kBytesV, params_.v,
+                                                  shared_.v_full[s], row, head, batch, kEvictLast, first_col);
   }
 
   const FwdWsParams& params_;

@@ -45,10 +45,11 @@ class FwdWsConsumer {
         leave_tile();
         continue;
       }
-      shared_.k_full[at_.index()].wait(at_.parity());
+      wait_for_keys(0);
       my_turn();
       start_scores(s);
       next_turn();
+      release_first_keys<0>();
       wgmma_wait<0>();
       pin(s.data);
       while (compute_tile(s, o, p)) {
@@ -69,7 +70,6 @@ class FwdWsConsumer {
   // One tile, whose scores of the last key block are in `s`. Whether those of the next tile are there afterwards.
   PA_DEVICE bool compute_tile(ScoreTile& s, OutTile& o, Weights& p) {
     Softmax softmax(epilogue_.exp_scale());
-    clear_foreign_rows(tile());
     o.fill(0.f);
     attend(tile(), softmax, s, o, p);
     if constexpr (Problem::kQueryBuffers > 1) {
@@ -86,6 +86,7 @@ class FwdWsConsumer {
     Blocks blocks = tile.blocks;
     int32_t n = blocks.end - 1;
     release_operands(n == blocks.begin);
+    clear_foreign_rows(tile);
     mask(tile, blocks, n, s);
     softmax.follow(s, rescale);
     softmax.exponentiate(s);
@@ -94,12 +95,13 @@ class FwdWsConsumer {
     for (--n; n >= blocks.begin; --n) {
       const RingSlot<Problem::kStages> last = at_;
       at_.advance();
-      shared_.k_full[at_.index()].wait(at_.parity());
+      wait_for_keys(0);
       my_turn();
       start_scores(s);
       shared_.v_full[last.index()].wait(last.parity());
       add_values(o, p, last);
       next_turn();
+      release_first_keys<1>();
       wgmma_wait<1>();
       pin(s.data);
       release_operands(n == blocks.begin);
@@ -114,10 +116,19 @@ class FwdWsConsumer {
     }
   }
 
+  // Where keys come in two parts: the first is free, while the second and `Pending` groups after it are in flight.
+  template <int Pending>
+  PA_DEVICE void release_first_keys() const {
+    if constexpr (Problem::kKeyParts > 1) {
+      wgmma_wait<Pending + 1>();
+      release_keys(0);
+    }
+  }
+
   // The scores are there: their keys are free, and after the last ones the queries, unless o will be staged there.
   PA_DEVICE void release_operands(bool is_last) const {
     if (Problem::kQueryBuffers == 1 && is_last) release(shared_.q_empty[buffer_.index()]);
-    release(shared_.k_empty[at_.index()]);
+    release_keys(Problem::kKeyParts - 1);
   }
 
   PA_DEVICE void finish(Softmax& softmax, OutTile& o, const Weights& p) {
@@ -143,7 +154,7 @@ class FwdWsConsumer {
     await_tile();
     const bool has_next = tile().exists && !tile().is_empty();
     shared_.v_full[last.index()].wait(last.parity());
-    if (has_next) shared_.k_full[at_.index()].wait(at_.parity());
+    if (has_next) wait_for_keys(0);
     my_turn();
     if (!kTurns) named_sync(1, 128);  // as turns do: no warp of this warpgroup reads the queries any more
     add_values(o, p, last);
@@ -184,18 +195,38 @@ class FwdWsConsumer {
     if (kTurns) named_arrive(1 + (group_ + 1) % Problem::kConsumers, 256);
   }
 
-  // s = q k^T of the current slot, in flight.
+  // Where there is one of each buffer, descriptors would be the same all along, and be kept in registers: too many.
+  static PA_DEVICE uint64_t opaque_low(uint64_t descriptor) {
+    return descriptor >> 32 << 32 | opaque(static_cast<uint32_t>(descriptor));
+  }
+
+  PA_DEVICE void wait_for_keys(int part) const {
+    shared_.k_full[at_.index() * Problem::kKeyParts + part].wait(at_.parity());
+  }
+  PA_DEVICE void release_keys(int part) const { release(shared_.k_empty[at_.index() * Problem::kKeyParts + part]); }
+
+  // s = q k^T of the current slot, in flight, a group for each part of the keys; the first part has arrived.
   PA_DEVICE void start_scores(ScoreTile& s) const {
-    const uint64_t q = advance(q_, buffer_.index() * Problem::kBytesQ), k = advance(k_, at_.index() * Problem::kBytesK);
+    constexpr int kSteps = Problem::kColsQk / 16 / Problem::kKeyParts;
+    uint64_t q = advance(q_, buffer_.index() * Problem::kBytesQ), k = advance(k_, at_.index() * Problem::kBytesK);
+    if (Problem::kStages == 1) q = opaque_low(q), k = opaque_low(k);
     pin(s.data);
     wgmma_fence();
     PA_UNROLL
-    for (int step = 0; step < Problem::kHeadDimQk / 16; ++step) {
-      const int slab = step / 4, in_slab = step % 4 * 32;
-      wgmma<0>(s.data, advance(q, slab * Problem::kBlockQ * kSlabBytes + in_slab),
-               advance(k, slab * Problem::kBlockKv * kSlabBytes + in_slab), step > 0, T{});
+    for (int part = 0; part < Problem::kKeyParts; ++part) {
+      if (part > 0) {
+        wait_for_keys(part);
+        wgmma_fence();
+      }
+      PA_UNROLL
+      for (int step = part * kSteps; step < (part + 1) * kSteps; ++step) {
+        if (step * 16 >= Problem::kHeadDimQk) continue;
+        const int slab = step / 4, in_slab = step % 4 * 32;
+        wgmma<0>(s.data, advance(q, slab * Problem::kBlockQ * kSlabBytes + in_slab),
+                 advance(k, slab * Problem::kBlockKv * kSlabBytes + in_slab), step > 0, T{});
+      }
+      wgmma_commit();
     }
-    wgmma_commit();
   }
 
   // o += p v, in flight.

@@ -37,9 +37,10 @@ inline void load_box(void* smem, const CUtensorMap& map, Barrier& arrived, int c
 
 template <int Rows, int Cols>
 void load_tile(char* smem, const CUtensorMap& map, Barrier& arrived, int row, int head, int batch,
-               uint64_t cache_policy) {
+               uint64_t cache_policy, int first_col = 0) {
   for (int col = 0; col < Cols; col += kBoxColumns) {
-    load_box(smem + col / kBoxColumns * Rows * kSlabBytes, map, arrived, col, row, head, batch, cache_policy);
+    load_box(smem + col / kBoxColumns * Rows * kSlabBytes, map, arrived, first_col + col, row, head, batch,
+             cache_policy);
   }
 }
 
