@@ -44,17 +44,20 @@ struct WorkOrder {
 // Blocks count past the last item, each once: half of 32 bits leaves them room.
 constexpr int64_t kMostItems = INT32_MAX / 2;
 
-constexpr int64_t kSectionBytes = int64_t{32} << 20;  // what a 50 MB L2 cache keeps beside the rest
+// What a section's heads share: little, so that heads side by side are at the same place of it; more where tiles differ
+// in length, since large sections end better, but no more than a 50 MB L2 cache keeps beside the rest.
+constexpr int64_t kEvenSectionBytes = int64_t{8} << 20;
+constexpr int64_t kSectionBytes = int64_t{32} << 20;
 constexpr int64_t kSectionTiles = 128;  // at least: with fewer, the last section leaves multiprocessors idle
 
 // Walks tiles of block_rows of `side` with `heads` heads each. A lane's neighbours read `shared_bytes` again and again;
 // `sharing` lanes share them.
 inline WorkOrder make_work_order(const SeqSide& side, int32_t batch, int32_t heads, int32_t block_rows,
-                                 int64_t shared_bytes, int32_t sharing) {
+                                 int64_t shared_bytes, int32_t sharing, int64_t section_bytes) {
   WorkOrder order;
   order.lanes = side.is_thd ? heads : heads * batch;
   order.blocks = static_cast<int32_t>(ceil_div<int64_t>(side.seqlen, block_rows));
-  const int64_t cached = kSectionBytes / max_of<int64_t>(shared_bytes, 1) * sharing;
+  const int64_t cached = section_bytes / max_of<int64_t>(shared_bytes, 1) * sharing;
   const int64_t balanced = ceil_div<int64_t>(kSectionTiles, max_of(order.blocks, 1));
   order.section = static_cast<int32_t>(clamp(max_of(cached, balanced), int64_t{sharing}, int64_t{order.lanes}));
   order.backwards = false;
@@ -62,36 +65,47 @@ inline WorkOrder make_work_order(const SeqSide& side, int32_t batch, int32_t hea
   return order;
 }
 
+inline int64_t section_bytes(const AttnParams& p) {
+  const bool is_even = p.window_right < 0 && !p.q_side.is_thd && !p.kv_side.is_thd;
+  return is_even ? kEvenSectionBytes : kSectionBytes;
+}
+
+// Of thd, where the host knows no lengths, on average.
+inline int64_t rows_of_sequence(const SeqSide& side, int32_t batch) {
+  return side.is_thd ? ceil_div<int64_t>(side.seqlen, max_of(batch, 1)) : side.seqlen;
+}
+
 // Tiles of queries: the query heads of a group share keys and values. A head may have `parts`, which are numbered as
 // heads are: heads 0 to parts - 1 are those of the first.
 inline WorkOrder make_query_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes, int32_t parts = 1) {
-  const int64_t shared = p.kv_side.seqlen * (p.head_dim_qk + p.head_dim_v) * elem_bytes;
+  const int64_t shared = rows_of_sequence(p.kv_side, p.batch) * (p.head_dim_qk + p.head_dim_v) * elem_bytes;
   WorkOrder order = make_work_order(p.q_side, p.batch, p.num_heads_q * parts, block_rows, shared,
-                                    p.num_heads_q / p.num_heads_kv * parts);
+                                    p.num_heads_q / p.num_heads_kv * parts, section_bytes(p));
   order.backwards = p.window_right >= 0;
   return order;
 }
 
 // Tiles of keys, each with the query heads of its group: q, do and dq in float are read by all tiles of a kv head.
-inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes, int32_t parts = 1) {
+inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes, int64_t section_bytes,
+                                int32_t parts = 1) {
   const int64_t row = (p.head_dim_qk + p.head_dim_v) * elem_bytes + p.head_dim_qk * int64_t{sizeof(float)};
-  const int64_t shared = p.q_side.seqlen * row * (p.num_heads_q / p.num_heads_kv);
-  return make_work_order(p.kv_side, p.batch, p.num_heads_kv * parts, block_rows, shared, parts);
+  const int64_t shared = rows_of_sequence(p.q_side, p.batch) * row * (p.num_heads_q / p.num_heads_kv);
+  return make_work_order(p.kv_side, p.batch, p.num_heads_kv * parts, block_rows, shared, parts, section_bytes);
 }
 
 constexpr int32_t kWaitingLanes = 32;
 
 // The same where a tile waits for the tile before it, of the same lane. Under a causal mask all of them begin at the
 // last queries; with more lanes side by side, fewer of one lane do so at a time.
-inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes,
-                                        int32_t parts = 1) {
-  WorkOrder order = make_key_order(p, block_rows, elem_bytes, parts);
+inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
+  WorkOrder order = make_key_order(p, block_rows, elem_bytes, kSectionBytes);
   const bool begin_together = p.window_right >= 0 && p.window_left < 0;
   if (begin_together) order.section = min_of(max_of(order.section, kWaitingLanes), order.lanes);
   return order;
 }
 
-// The block that an item of that order stands for: a sequence's first keys come first. The plan of thd lists them last.
+// The block that an item of either order of keys stands for: a sequence's first keys come first, which under a causal
+// mask most queries see. The plan of thd lists them last.
 PA_DEVICE int32_t first_keys_first(const SeqSide& side, int32_t slot_len, int32_t block, int32_t block_rows) {
   return side.is_thd ? ceil_div(slot_len, block_rows) - 1 - block : block;
 }

@@ -90,8 +90,10 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   using T = typename Problem::Element;
   const int64_t items = num_items_fmha_bwd_ws<Kernel>(p);
   if (items == 0) return 0;
-  const auto make_order = Problem::kOrdered ? make_ordered_key_order : make_key_order;
-  typename Kernel::Params params{p, {}, {}, {}, {}, make_order(p, Problem::kBlockKv, sizeof(T), Problem::kParts)};
+  const WorkOrder order = Problem::kOrdered
+                              ? make_ordered_key_order(p, Problem::kBlockKv, sizeof(T))
+                              : make_key_order(p, Problem::kBlockKv, sizeof(T), section_bytes(p), Problem::kParts);
+  typename Kernel::Params params{p, {}, {}, {}, {}, order};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);

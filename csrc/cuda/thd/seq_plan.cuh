@@ -4,7 +4,9 @@
 //   start'[i] = max(start[i], max over j < i of end[j]),   end[j] = min(start[j] + len[j], total)
 // and its slot reaches to start'[i + 1], so offsets that decrease, overlap or leave the buffer give empty or cut
 // sequences, and valid ones are left as they are. One block walks the slots of a side a chunk of kThreads at a time: a
-// max scan places the spans, a sum scan places their tiles, then all threads fill the tiles of the chunk.
+// max scan places the spans, a sum scan places their tiles, then all threads fill the tiles of the chunk. Tiles of long
+// sequences come first, as long work started early keeps the end of a launch short, unless all are short or there are
+// more than a chunk has.
 #pragma once
 
 #include "device/launch.cuh"
@@ -39,10 +41,15 @@ struct SeqPlanKernel {
   using Params = SeqPlanParams;
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
   static constexpr int kMinBlocks = 1;
+  static constexpr int32_t kFewTiles = 8;  // sequences of so few end nearly together, whichever comes first
 
   struct Shared {
     int32_t scan[kThreads / kWarpSize];
-    int32_t first_tile[kThreads + 1];  // of each slot of the chunk, counted from the chunk's first tile
+    alignas(16) int32_t key[kThreads];  // of each slot of the chunk: the larger, the earlier it comes
+    int32_t count[kThreads];            // of its tiles
+    int32_t slot[kThreads];             // of the chunk, in the order in which they come
+    bool has_long;                      // whether one of them has more than kFewTiles
+    int32_t first_tile[kThreads + 1];   // of each of these, counted from the chunk's first tile
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
@@ -51,6 +58,7 @@ struct SeqPlanKernel {
     const SidePlanRequest& side = ctx.x == 0 ? params.q : params.kv;
     if (side.spans == nullptr) return;
     Shared& shared = *reinterpret_cast<Shared*>(ctx.smem);
+    if (ctx.tid == 0) shared.has_long = false;  // all see it after the first scan
     const int64_t slots = int64_t{params.batch} + 1;
     int32_t end_before = 0;  // largest end of the sequences of all chunks so far
     int32_t tiles_before = 0;
@@ -100,26 +108,51 @@ struct SeqPlanKernel {
 
  private:
   // Appends the tiles of a chunk of slots. The last block of a sequence comes first: under a causal mask it is the
-  // longest, and long work started early keeps the end of the grid short.
+  // longest.
   static PA_DEVICE void fill_tiles(const SidePlanRequest& side, int32_t batch, int64_t first_slot, SeqSpan span,
                                    Shared& shared, int tid, int32_t* tiles_before) {
-    const int32_t count = span.slot_len / side.tile_rows + (span.slot_len % side.tile_rows != 0);
+    shared.count[tid] = span.slot_len / side.tile_rows + (span.slot_len % side.tile_rows != 0);
+    shared.slot[tid] = tid;
+    if constexpr (kThreads > 1) {
+      if (batch < kThreads) sort_slots(shared, batch + 1, tid);
+    }
+    block_sync();  // slot is complete
+    const int32_t count = shared.count[shared.slot[tid]];
     const auto sum = [](int32_t a, int32_t b) { return a + b; };
     const auto counts = block_inclusive_scan<kThreads>(count, shared.scan, tid, sum);
     shared.first_tile[tid] = counts.inclusive - count;
     if (tid == 0) shared.first_tile[kThreads] = counts.total;
     block_sync();  // first_tile is complete; all threads wait for it
     for (int32_t t = tid; t < counts.total; t += kThreads) {
-      const int slot = slot_of_tile(shared.first_tile, t);
-      const int32_t block = shared.first_tile[slot + 1] - 1 - t;
-      side.tiles[*tiles_before + t] = TileRef{seq_of_slot(first_slot + slot, batch), block};
+      const int at = last_before(shared.first_tile, t);
+      const int32_t block = shared.first_tile[at + 1] - 1 - t;
+      side.tiles[*tiles_before + t] = TileRef{seq_of_slot(first_slot + shared.slot[at], batch), block};
     }
     *tiles_before += counts.total;
-    block_sync();  // all threads have read first_tile; the next chunk may overwrite it
+    block_sync();  // all threads have read slot and first_tile; the next chunk may overwrite them
   }
 
-  // The last slot whose first tile is at or before t.
-  static PA_DEVICE int slot_of_tile(const int32_t* first_tile, int32_t t) {
+  // If any is long: the first num_slots slots by their number of tiles, the largest first, equal ones as they are.
+  static PA_DEVICE void sort_slots(Shared& shared, int num_slots, int tid) {
+    constexpr int kStep = 16;
+    static_assert(kThreads == 1 || kThreads % kStep == 0, "keys are read so many at a time");
+    const int32_t count = min_of(shared.count[tid], INT32_MAX / kThreads - 1);
+    const int32_t key = tid < num_slots ? (count + 1) * kThreads - tid : 0;
+    shared.key[tid] = key;
+    if (count > kFewTiles) shared.has_long = true;
+    block_sync();  // key and has_long are complete
+    if (!shared.has_long) return;
+    int larger = 0;
+    PA_NO_UNROLL
+    for (int first = 0; first < num_slots; first += kStep) {
+      PA_UNROLL
+      for (int i = 0; i < kStep; ++i) larger += shared.key[first + i] > key;
+    }
+    if (tid < num_slots) shared.slot[larger] = tid;
+  }
+
+  // The last place whose first tile is at or before t.
+  static PA_DEVICE int last_before(const int32_t* first_tile, int32_t t) {
     int lo = 0, hi = kThreads;
     while (hi - lo > 1) {
       const int mid = (lo + hi) / 2;

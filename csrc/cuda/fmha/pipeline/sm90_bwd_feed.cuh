@@ -60,10 +60,8 @@ class BwdWsProducer {
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->kv_rows = seq_rows(p_.kv_side, p_.batch, tile->item.tile.seq);
     tile = opaque(tile);
-    if constexpr (Problem::kOrdered) {
-      tile->item.tile.block =
-          first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
-    }
+    tile->item.tile.block =
+        first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
     tile = opaque(tile);
