@@ -93,19 +93,22 @@ inline WorkOrder make_key_order(const AttnParams& p, int32_t block_rows, int64_t
   return make_work_order(p.kv_side, p.batch, p.num_heads_kv * parts, block_rows, shared, parts, section_bytes);
 }
 
-constexpr int32_t kWaitingLanes = 32;
+// Whether, where a sequence's tiles of keys add to dq one after the other, its last keys come first. Under a causal
+// mask they do: tiles walk up from their diagonals, and all that begin at a time follow each other, a query tile apart,
+// from the start on. Elsewhere first keys do, and tiles walk down.
+PA_HOST_DEVICE bool last_keys_first(int32_t window_left, int32_t window_right) {
+  return window_right >= 0 && window_left < 0;
+}
 
-// The same where a tile waits for the tile before it, of the same lane. Under a causal mask all of them begin at the
-// last queries; with more lanes side by side, fewer of one lane do so at a time.
+// The order of tiles of keys where a tile waits for the one before it in its sequence.
 inline WorkOrder make_ordered_key_order(const AttnParams& p, int32_t block_rows, int64_t elem_bytes) {
   WorkOrder order = make_key_order(p, block_rows, elem_bytes, kSectionBytes);
-  const bool begin_together = p.window_right >= 0 && p.window_left < 0;
-  if (begin_together) order.section = min_of(max_of(order.section, kWaitingLanes), order.lanes);
+  order.backwards = last_keys_first(p.window_left, p.window_right);
   return order;
 }
 
-// The block that an item of either order of keys stands for: a sequence's first keys come first, which under a causal
-// mask most queries see. The plan of thd lists them last.
+// The block that an item of an order of keys stands for whose first keys come first; under a causal mask most queries
+// see them. The plan of thd lists them last.
 PA_DEVICE int32_t first_keys_first(const SeqSide& side, int32_t slot_len, int32_t block, int32_t block_rows) {
   return side.is_thd ? ceil_div(slot_len, block_rows) - 1 - block : block;
 }

@@ -1,5 +1,7 @@
 // delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; the row stats, which repeat it
 // beside lse for kernels that want them so; and the dq scratch and the counter of work (AttnParams::next_item) = 0.
+// Where additions to the scratch take turns, the words that say whose turn it is = 0, and rows of the scratch that see
+// nothing.
 //
 // A block takes a few tokens with all their heads. A team of lanes takes one (token, head) row at a time, its lanes the
 // row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
@@ -8,6 +10,7 @@
 #include "bwd_common/token_block.cuh"
 #include "device/vector.cuh"
 #include "device/warp.cuh"
+#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -57,6 +60,7 @@ struct DeltaKernel : StartsEarly {
     float* delta[kTokens];
     const float* lse[kTokens];
     float* stats[kTokens];
+    float* dq[kTokens];  // in the scratch, where turns order it
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
@@ -75,10 +79,14 @@ struct DeltaKernel : StartsEarly {
           const SeqRows rows = seq_rows(p.q_side, p.batch, sequence);
           shared.lse[t] = row.template pointer<const float>(p.lse, 0);
           shared.stats[t] = row_stats(p, sequence, rows, 0) + (row.token - rows.start);
+          if (p.dq_accum.turns != nullptr) shared.dq[t] = scratch_row(p, sequence, rows, row.token - rows.start);
         });
     write_delta(params, shared, count, ctx.tid);
-    if (p.dq_accum.data != nullptr) zero_accum(p, ctx);
-    if (p.dq_accum.turns != nullptr) zero_turns(p, ctx);
+    if (p.dq_accum.turns != nullptr) {
+      zero_turns(p, ctx);  // and of dq what no turn comes to, in write_stats()
+    } else if (p.dq_accum.data != nullptr) {
+      zero_accum(p, ctx);
+    }
     if (p.row_stats.data == nullptr) return;
     block_sync();  // delta is written
     write_stats(p, shared, count, ctx.tid);
@@ -128,7 +136,19 @@ struct DeltaKernel : StartsEarly {
       float* out = shared.stats[t] + head * head_rows;
       out[0] = lse == neg_inf<float>() ? -neg_inf<float>() : lse * static_cast<float>(kLog2e);
       out[to_delta] = -shared.delta[t][head * p.delta.head_stride];
+      if (lse == neg_inf<float>() && p.dq_accum.turns != nullptr) {
+        zero_row(shared.dq[t] + int64_t{head} * DqScratch::kRows * p.head_dim_qk, p.head_dim_qk);
+      }
     }
+  }
+
+  static PA_DEVICE float* scratch_row(const AttnParams& p, int32_t seq, const SeqRows& rows, int64_t row) {
+    return dq_scratch(p, seq, rows, 0) + row / DqScratch::kRows * dq_scratch_step(p) +
+           Arch::ScratchLayout::offset(static_cast<int>(row % DqScratch::kRows), 0);
+  }
+  static PA_DEVICE void zero_row(float* row, int32_t dim) {
+    PA_NO_UNROLL
+    for (int32_t d = 0; d < dim; ++d) row[Arch::ScratchLayout::offset(0, d)] = 0.f;
   }
 
   // Blocks take pieces of the scratch in turn, each as much as its tokens need.

@@ -77,19 +77,26 @@ void check_turns(const AttnParams& p, const std::vector<Lengths>& lengths, int32
     const WorkItem item = order.item(p.kv_side, index, steps);
     const int32_t seq = item.tile.seq;
     const SeqRows rows = seq_rows(p.kv_side, p.batch, seq);
-    const int32_t block = first_keys_first(p.kv_side, rows.slot_len, item.tile.block, kBlockKv);
+    const bool upward = last_keys_first(p.window_left, p.window_right);
+    const int32_t block =
+        upward ? item.tile.block : first_keys_first(p.kv_side, rows.slot_len, item.tile.block, kBlockKv);
     const TileRows keys(rows, block, kBlockKv);
     if (keys.valid == 0) continue;
     const Visibility v(p, lengths[seq].q, lengths[seq].kv);
     const int32_t first = keys.first, end = first + keys.valid;
     const QueryTiles queries = query_tiles(v, first, end, block_q);
-    const int32_t shared_end = first > 0 ? query_tiles(v, first - kBlockKv, first, block_q).end : 0;
+    const int32_t before = block + (upward ? 1 : -1), first_before = before * kBlockKv;
+    QueryTiles shared{0, 0};
+    if (before >= 0 && first_before < lengths[seq].kv) {
+      shared = query_tiles(v, first_before, min_of(first_before + kBlockKv, lengths[seq].kv), block_q);
+    }
     for (int32_t m = 0; m < ceil_div(lengths[seq].q, block_q); ++m) {
       const bool visited = m >= queries.begin && m < queries.end;
       expect(visited || !sees(v, m * block_q, block_q, first, end), "a query tile is left out", seed);
       if (!visited) continue;
       int32_t& word = words[{seq, item.head, m}];
-      expect(word == (m < shared_end ? block : 0), "waits for a tile that comes later, or for none", seed);
+      const bool is_shared = m >= shared.begin && m < shared.end;
+      expect(word == (is_shared ? before + 1 : 0), "waits for a tile that comes later, or for none", seed);
       word = block + 1;
     }
   }

@@ -53,7 +53,14 @@ PA_DEVICE void add_bulk(float* global, const void* smem, int bytes) {
                : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
-// This thread's bulk adds have read their shared memory; or have come to their end.
+// The same, in the place of what is there.
+PA_DEVICE void store_bulk(float* global, const void* smem, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(smem_address(smem)),
+               "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// This thread's bulk adds and stores have read their shared memory; or have come to their end.
 PA_DEVICE void wait_bulk_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 PA_DEVICE void wait_bulk() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 

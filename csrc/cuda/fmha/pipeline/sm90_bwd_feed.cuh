@@ -60,13 +60,20 @@ class BwdWsProducer {
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->kv_rows = seq_rows(p_.kv_side, p_.batch, tile->item.tile.seq);
     tile = opaque(tile);
-    tile->item.tile.block =
-        first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
+    const bool upward = Problem::kOrdered && last_keys_first(p_.window_left, p_.window_right);
+    if (!upward) {
+      tile->item.tile.block =
+          first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
+    }
+    if constexpr (Problem::kOrdered) tile->m_step = upward ? 1 : -1;
+    tile = opaque(tile);
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
     tile = opaque(tile);
-    tile->m_begin = tile->m_end = tile->shared_end = tile->plain_begin = tile->plain_end = 0;
+    tile->m_begin = tile->m_end = tile->plain_begin = tile->plain_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
+    tile = opaque(tile);
+    if constexpr (Problem::kOrdered) describe_turns(tile);
     const int32_t group = p_.num_heads_q / p_.num_heads_kv;
     tile->first_head = tile->item.head * group;
     tile->steps = (tile->m_end - tile->m_begin) * group;
@@ -79,15 +86,24 @@ class BwdWsProducer {
     tile->m_begin = queries.begin;
     tile->m_end = queries.end;
     tile = opaque(tile);
-    if constexpr (Problem::kOrdered) {
-      if (first > 0) {
-        tile->shared_end = query_tiles(tile->visible, first - Problem::kBlockKv, first, Problem::kBlockQ).end;
-        tile = opaque(tile);
-      }
-    }
     if (tile->rows.valid < Problem::kBlockKv) return;
     tile->plain_begin = ceil_div(first_row_reaching(tile->visible, end - 1), Problem::kBlockQ);
     tile->plain_end = first_row_past(tile->visible, first + 1) / Problem::kBlockQ;
+  }
+
+  static PA_DEVICE void describe_turns(BwdWsTile* tile) {
+    const bool upward = tile->m_step > 0;
+    tile->m_first = upward ? tile->m_begin : tile->m_end - 1;
+    tile->m_last = upward ? tile->m_end - 1 : tile->m_begin;
+    tile->before = tile->item.tile.block + tile->m_step;
+    tile->shared_begin = tile->shared_end = 0;
+    tile = opaque(tile);
+    const int32_t first = tile->before * Problem::kBlockKv;
+    if (first < 0 || first >= tile->kv_rows.len) return;
+    const QueryTiles shared =
+        query_tiles(tile->visible, first, min_of(first + Problem::kBlockKv, tile->kv_rows.len), Problem::kBlockQ);
+    tile->shared_begin = shared.begin;
+    tile->shared_end = shared.end;
   }
 
   // k before the tile before has let its v go: k may have a place of its own.
@@ -222,11 +238,20 @@ class BwdWsDqAdder {
     const float* to = scratch + row / DqScratch::kRows * dq_scratch_step(p_) + col * DqScratch::kRows;
     shared_.dq_full[c][adder()].wait(steps_ / Problem::kAdders % 2);
     if (lane < 4 && row < tile.q_rows.len && cols > 0) {
-      add_bulk(const_cast<float*>(to), staging_ + warp * Problem::kBytesDq, cols * DqScratch::kRows * 4);
+      send(tile, at, const_cast<float*>(to), staging_ + warp * Problem::kBytesDq, cols * DqScratch::kRows * 4);
       wait_bulk_read();
     }
     warp_sync();  // all of the staging has been read
     if (lane == 0) shared_.dq_empty[c].arrive();
+  }
+
+  // Where dq is ordered, what comes first is stored: delta zeroes no more than rows that nobody comes to.
+  static PA_DEVICE void send(const BwdWsTile& tile, const Walk& at, float* to, const char* staging, int bytes) {
+    if (Problem::kOrdered && !tile.shares(at.m)) {
+      store_bulk(to, staging, bytes);
+    } else {
+      add_bulk(to, staging, bytes);
+    }
   }
 
   // Of those of one consumer.

@@ -11,13 +11,13 @@
 namespace portattn::sm90 {
 
 struct BwdWsWalk;
-struct BwdWsDownwardWalk;
+struct BwdWsOrderedWalk;
 
 // Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh).
 template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered>
 struct BwdWsProblem {
   using Element = T;
-  using Walk = std::conditional_t<Ordered, BwdWsDownwardWalk, BwdWsWalk>;
+  using Walk = std::conditional_t<Ordered, BwdWsOrderedWalk, BwdWsWalk>;
   static constexpr bool kOrdered = Ordered;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
@@ -54,7 +54,7 @@ struct BwdWsProblem {
   // first, since p and ds need its registers.
   static constexpr bool kDqFirst = BlockQ == 64;
   // Pairs of lse that wait in registers for the scores: as many as are faster so.
-  static constexpr int kLseAhead = BlockQ == 64 ? 4 : 6;
+  static constexpr int kLseAhead = BlockQ > 64 ? 6 : Ordered ? 3 : 4;
   // Whether the step exists once for each slot; twice the larger one does not fit the instruction cache.
   static constexpr bool kUnrollsSlots = BlockQ == 64;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
@@ -93,8 +93,14 @@ struct BwdWsTile {
   int32_t plain_begin, plain_end;  // query tiles in this range are whole, and see all keys
   uint32_t number;                 // among the block's tiles
   bool exists;                     // false: there is no more work
-  int32_t shared_end;              // where dq is ordered: query tiles below see keys of the tile before, too
-  int32_t part;                    // of a head that has several
+  // Where dq is ordered: the walk over the query tiles, the block before this one in the order, and the query tiles
+  // that see keys of it.
+  int32_t m_first, m_last, m_step;
+  int32_t before, shared_begin, shared_end;
+
+  PA_DEVICE bool shares(int32_t m) const { return m >= shared_begin && m < shared_end; }
+
+  int32_t part;  // of a head that has several
 };
 
 constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
@@ -149,32 +155,39 @@ struct BwdWsShared : BwdFeedShared<Problem> {
   }
 };
 
-// The steps over the query tiles that see a tile of keys, query head by query head.
+// The steps over the query tiles that see a tile of keys, query head by query head, from `first` to `last`.
 struct BwdWsWalk {
   int32_t head, m, left;
-  PA_DEVICE explicit BwdWsWalk(const BwdWsTile& tile) : head(tile.first_head), m(tile.m_begin), left(tile.steps) {}
+  PA_DEVICE explicit BwdWsWalk(const BwdWsTile& tile) : head(tile.first_head), m(first(tile)), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
-    m = next(m, tile.m_begin, tile.m_end);
-    if (m == tile.m_begin) ++head;
+    m = next(m, first(tile), last(tile));
+    if (m == first(tile)) ++head;
     --left;
   }
+  static PA_DEVICE int32_t first(const BwdWsTile& tile) { return tile.m_begin; }
+  static PA_DEVICE int32_t last(const BwdWsTile& tile) { return tile.m_end - 1; }
   // The query tile after m; after the last one of a head, the first of the next.
-  static PA_DEVICE int32_t next(int32_t m, int32_t begin, int32_t end) { return m + 1 == end ? begin : m + 1; }
+  static PA_DEVICE int32_t next(int32_t m, int32_t first, int32_t last) { return m == last ? first : m + 1; }
 };
 
-// The same, from the last query tile of a head to its first, for tiles that wait for the one before them: later keys
-// are seen by later queries, so that where windows end a tile meets queries of its own first, shared ones after that
+// The same for tiles that wait for the one before them, in the direction in which that one walks ahead: up where last
+// keys add first; else down, so that where windows end a tile meets queries of its own first, shared ones after that
 // tile.
-struct BwdWsDownwardWalk {
+struct BwdWsOrderedWalk {
   int32_t head, m, left;
-  PA_DEVICE explicit BwdWsDownwardWalk(const BwdWsTile& tile)
-      : head(tile.first_head), m(tile.m_end - 1), left(tile.steps) {}
+  PA_DEVICE explicit BwdWsOrderedWalk(const BwdWsTile& tile)
+      : head(tile.first_head), m(tile.m_first), left(tile.steps) {}
   PA_DEVICE void advance(const BwdWsTile& tile) {
-    if (m == tile.m_begin) ++head;
-    m = next(m, tile.m_begin, tile.m_end);
+    const bool wraps = m == tile.m_last;
+    m = wraps ? tile.m_first : m + tile.m_step;
+    head += wraps;
     --left;
   }
-  static PA_DEVICE int32_t next(int32_t m, int32_t begin, int32_t end) { return m == begin ? end - 1 : m - 1; }
+  static PA_DEVICE int32_t first(const BwdWsTile& tile) { return tile.m_first; }
+  static PA_DEVICE int32_t last(const BwdWsTile& tile) { return tile.m_last; }
+  static PA_DEVICE int32_t next(int32_t m, int32_t first, int32_t last) {
+    return m == last ? first : first < last ? m + 1 : m - 1;
+  }
 };
 
 }  // namespace portattn::sm90

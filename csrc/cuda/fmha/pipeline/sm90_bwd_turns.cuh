@@ -1,7 +1,7 @@
 // The order in which blocks of an sm_90 backward add dq, for the same bits in every run. At every query tile of a head,
-// the tiles of keys that it sees add one after the other, first keys first, each when the word of that place
-// (DqScratch::turns) names it:
-//   word = number of key tiles of the sequence up to the one that added last; 0 at the start
+// the tiles of keys that it sees add one after the other, first keys first or last keys first (last_keys_first), each
+// when the word of that place (DqScratch::turns) names the one before it:
+//   word = 1 + the tile of keys of the sequence that added last; 0 at the start
 #pragma once
 
 #include "arch/sm90/turns.cuh"
@@ -12,9 +12,8 @@ namespace portattn::sm90 {
 // One consumer's dq; one warp.
 //
 // Nobody waits for ever, however few blocks are on the device: a tile waits for the one before it in its sequence only.
-// That one is an earlier item of the work order (make_ordered_key_order, first_keys_first), so a block has drawn it
-// before; blocks serve their items in the order in which they drew them; so the earliest item that is not done waits
-// for nobody.
+// That one is an earlier item of the work order (make_ordered_key_order), so a block has drawn it before; blocks serve
+// their items in the order in which they drew them; so the earliest item that is not done waits for nobody.
 template <class Problem>
 class BwdWsTurns {
  public:
@@ -31,9 +30,9 @@ class BwdWsTurns {
 
   // Waits until the tile before has added to the queries of this step, if it sees them at all.
   PA_DEVICE void wait(const BwdWsTile& tile, const Walk& at) const {
-    if (at.m >= tile.shared_end || turn_ == tile.item.tile.block) return;
+    if (!tile.shares(at.m) || turn_ == tile.before + 1) return;
     const int32_t* word = p_.dq_accum.turns + place(tile, at);
-    while (look_at_turn(word) != tile.item.tile.block) {
+    while (look_at_turn(word) != tile.before + 1) {
     }
     fence_turns();
   }

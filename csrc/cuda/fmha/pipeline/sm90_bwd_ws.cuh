@@ -73,18 +73,18 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   // A walk over query tiles (Problem::Walk) that has in registers all it needs: a load in a step would wait, and with
   // it the warp, for the products that were started before it.
   struct Queries {
-    int32_t m, left, begin, end, plain_begin, plain_end;
+    int32_t m, left, first, last, plain_begin, plain_end;
     PA_DEVICE explicit Queries(const BwdWsTile& tile)
         : left(tile.steps),
-          begin(tile.m_begin),
-          end(tile.m_end),
+          first(Problem::Walk::first(tile)),
+          last(Problem::Walk::last(tile)),
           plain_begin(tile.plain_begin),
           plain_end(tile.plain_end) {
-      m = typename Problem::Walk(tile).m;
+      m = first;
     }
     PA_DEVICE bool is_plain() const { return m >= plain_begin && m < plain_end; }
     PA_DEVICE void advance() {
-      m = Problem::Walk::next(m, begin, end);
+      m = Problem::Walk::next(m, first, last);
       --left;
     }
   };

@@ -65,6 +65,10 @@ inline void add_bulk(float* global, const void* smem, int bytes) {
     for (int i = 0; i < bytes / 4; ++i) global[i] += x[i];
   });
 }
+inline void store_bulk(float* global, const void* smem, int bytes) {
+  check_bulk(smem, global, bytes);
+  model::thread().adds.push_back([=] { std::memcpy(global, smem, bytes); });
+}
 inline void wait_bulk_read() {
   for (int i = model::device().random() % 3; i > 0; --i) model::give_way();
   for (const auto& add : model::thread().adds) add();
