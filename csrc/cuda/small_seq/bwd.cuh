@@ -49,7 +49,8 @@ struct SmallSeqBwd {
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     if (ctx.x < params.padding_blocks) return Grad::template zero_far<kThreads>(params.attn, ctx);
-    Walk::for_each(params, ctx, [&](const Team& team, const SmallSeqUnit& unit) {
+    Walk::for_each(params, ctx, [&](const Team& team, int32_t index) {
+      const SmallSeqUnit unit(params, index);
       Grad::zero_outputs(params, team, unit);
       if (warp_any(unit.num_queries > 1 || unit.kv.len > kRows)) {
         Grad::write_any(params, team, unit);

@@ -56,7 +56,8 @@ struct SmallSeqBwdMany {
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     if (ctx.x < params.padding_blocks) return Grad::template zero_far<kThreads>(params.attn, ctx);
     const PairStash stash(ctx.smem, params.stash_queries, params.stash_keys, ctx.tid / params.team_size);
-    Walk::for_each(params, ctx, [&](const Team& team, const SmallSeqUnit& unit) {
+    Walk::for_each(params, ctx, [&](const Team& team, int32_t index) {
+      const SmallSeqUnit unit(params, index);
       Grad::zero_outputs(params, team, unit);
       if (warp_any(unit.num_queries > params.stash_queries || unit.kv.len > params.stash_keys)) {
         Grad::write_any(params, team, unit);

@@ -29,7 +29,8 @@ struct SmallSeqBwdTiles {
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     if (ctx.x < params.padding_blocks) return SlowWay::template zero_far<kThreads>(params.attn, ctx);
-    Walk::for_each(params, of_one_warp(ctx), [&](const Team& team, const SmallSeqUnit& unit) {
+    Walk::for_each(params, of_one_warp(ctx), [&](const Team& team, int32_t index) {
+      const SmallSeqUnit unit(params, index);
       const bool fits = unit.num_queries <= Rows && unit.kv.len <= Rows;
       if (fits) write(params, unit, ctx);
       if (ctx.tid >= kWarpSize) return;

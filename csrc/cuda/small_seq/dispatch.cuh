@@ -106,7 +106,6 @@ int with_tiles(const AttnParams& p, int64_t queries, F f) {
 template <class Kernel>
 int launch_units(SmallSeqParams params, int32_t smem_bytes, void* stream) {
   params.padding_blocks = Kernel::padding_blocks(params.attn);
-  params.steps = Kernel::Walk::steps(params);
   return launch<Kernel>(params, Kernel::Walk::grid(params), static_cast<size_t>(smem_bytes), stream);
 }
 

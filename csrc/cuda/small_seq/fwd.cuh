@@ -14,14 +14,15 @@ struct SmallSeqFwd {
   using Row = RowSlice<T, kVecs>;
   using Sums = FloatSlice<Row::kElems>;
   static constexpr int kThreads = kTeamThreads;
-  using Walk = UnitWalk<kThreads, kQueries == 1 ? 4 : 1>;
+  using Walk = UnitWalk<kThreads>;
   static constexpr int kMinBlocks = kQueries > 1 || kVecs > 2 ? 2 : 4;
 
   static int32_t padding_blocks(const AttnParams& p) { return FarPadding<kThreads>::blocks(p.q_side, p.batch); }
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     if (ctx.x < params.padding_blocks) return zero_far<kThreads>(params.attn, ctx);
-    Walk::for_each(params, ctx, [&](const Team& team, const SmallSeqUnit& unit) {
+    Walk::for_each(params, ctx, [&](const Team& team, int32_t index) {
+      const SmallSeqUnit unit(params, index);
       zero_outputs(params, team, unit);
       attend_all(params, team, unit);
     });

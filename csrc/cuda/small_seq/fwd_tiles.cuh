@@ -27,7 +27,8 @@ struct SmallSeqFwdTiles {
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
     if (ctx.x < params.padding_blocks) return SlowWay::template zero_far<kThreads>(params.attn, ctx);
-    Walk::for_each(params, of_one_warp(ctx), [&](const Team& team, const SmallSeqUnit& unit) {
+    Walk::for_each(params, of_one_warp(ctx), [&](const Team& team, int32_t index) {
+      const SmallSeqUnit unit(params, index);
       const bool fits = unit.kv.len <= Rows;
       if (fits) attend_all(params, unit, ctx);
       if (ctx.tid >= kWarpSize) return;

@@ -19,12 +19,35 @@ struct SmallSeqParams {
   FastDivisor heads_kv;                       // unit -> segment
   FastDivisor group;                          // query of a unit -> row; query heads that share a key head
   int32_t padding_blocks = 0;                 // first in the grid, see padding.cuh
-  int32_t steps = 1;                          // units of a team
   int32_t stash_queries = 0, stash_keys = 0;  // pairs of a unit that shared memory holds: see bwd_many.cuh
 };
 
 // Threads of a block of several teams.
 constexpr int kTeamThreads = kWarpSize == 1 ? 1 : 128;
+
+// How blocks of so many threads divide the units. A host block is one lane: it takes many units, one after the other.
+template <int Threads>
+struct UnitWalk {
+  static constexpr int kSteps = kWarpSize == 1 ? 64 : 1;
+
+  // f(team, unit) for each of a team's units, with one beyond the last where there are none left: all lanes of a warp
+  // take part in every exchange.
+  template <class F>
+  static PA_DEVICE void for_each(const SmallSeqParams& params, const BlockCtx& ctx, F f) {
+    const Team team(params.team_size, ctx.tid);
+    const int32_t teams = Threads / params.team_size;
+    PA_NO_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      const int64_t unit =
+          (int64_t{ctx.x - params.padding_blocks} * kSteps + step) * teams + ctx.tid / params.team_size;
+      f(team, static_cast<int32_t>(min_of<int64_t>(unit, params.num_units)));
+    }
+  }
+
+  static Grid grid(const SmallSeqParams& params) {
+    return Grid{params.padding_blocks + ceil_div<int64_t>(params.num_units, kSteps * (Threads / params.team_size)), 1};
+  }
+};
 
 // For blocks whose warps take the same unit.
 PA_DEVICE BlockCtx of_one_warp(BlockCtx ctx) {
@@ -48,48 +71,6 @@ struct SmallSeqUnit {
     q = seq_rows(p.q_side, p.batch, seq);
     kv = seq_rows(p.kv_side, p.batch, seq);
     num_queries = q.len * static_cast<int32_t>(params.group.divisor);
-  }
-};
-
-// How blocks of so many threads divide the units. A team may take several, one after the other: on the host, where a
-// block is one lane, and where MostSteps says so, if they are small and there are plenty of them. Then it knows the
-// rows of the next one before it begins with this one, since to ask for them takes as long as all that is done with
-// them.
-template <int Threads, int MostSteps = 1>
-struct UnitWalk {
-  static constexpr int kMostSteps = kWarpSize == 1 ? 64 : MostSteps;
-
-  // f(team, unit) for each of a team's units, with an empty one where there are none left: all lanes of a warp take
-  // part in every exchange.
-  template <class F>
-  static PA_DEVICE void for_each(const SmallSeqParams& params, const BlockCtx& ctx, F f) {
-    const Team team(params.team_size, ctx.tid);
-    const int32_t teams = Threads / params.team_size;
-    const int64_t first = int64_t{ctx.x - params.padding_blocks} * params.steps * teams + ctx.tid / params.team_size;
-    const auto unit_of = [&](int64_t step) {
-      const int64_t unit = step < params.steps ? first + step * teams : params.num_units;
-      return SmallSeqUnit(params, static_cast<int32_t>(min_of<int64_t>(unit, params.num_units)));
-    };
-    SmallSeqUnit unit = unit_of(0);
-    if constexpr (kMostSteps == 1) return f(team, unit);
-    PA_NO_UNROLL
-    for (int step = 0; step < params.steps; ++step) {
-      const SmallSeqUnit next = unit_of(step + 1);
-      f(team, unit);
-      unit = next;
-    }
-  }
-
-  static int32_t steps(const SmallSeqParams& params) {
-    if (kWarpSize == 1) return kMostSteps;
-    constexpr int64_t kPlenty = 6144, kFewKeys = 4;  // blocks that fill a device many times over
-    const int64_t blocks = ceil_div<int64_t>(params.num_units, Threads / params.team_size);
-    const int64_t keys = params.attn.max_segment_seqlen_kv;
-    return keys == 0 || keys > kFewKeys ? 1 : static_cast<int32_t>(clamp<int64_t>(blocks / kPlenty, 1, kMostSteps));
-  }
-  static Grid grid(const SmallSeqParams& params) {
-    const int64_t units = int64_t{params.steps} * (Threads / params.team_size);
-    return Grid{params.padding_blocks + ceil_div<int64_t>(params.num_units, units), 1};
   }
 };
 
