@@ -1,6 +1,5 @@
 // The order in which resident blocks take tiles, for kernels whose blocks stay and walk over the work: sections of
-// heads whose keys and values fit in the L2 cache together; in a section, step by step, the heads of a step side by
-// side.
+// heads that share the L2 cache; in a section, step by step, the heads of a step side by side.
 #pragma once
 
 #include "attn/work_tile.cuh"

@@ -49,7 +49,7 @@ struct SeqPlanKernel {
     int32_t count[kThreads];            // of its tiles
     int32_t slot[kThreads];             // of the chunk, in the order in which they come
     bool has_long;                      // whether one of them has more than kFewTiles
-    int32_t first_tile[kThreads + 1];   // of each of these, counted from the chunk's first tile
+    int32_t first_tile[kThreads + 1];   // of each slot as they come, counted from the chunk's first tile
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
