@@ -1,5 +1,5 @@
-"""The backend table, asked through the C API on top of a device library that has the instances of kernels.toml but no
-kernels: what it answers depends on nothing that is built or installed."""
+"""The backend table, asked through the C API on top of a device library that has the instances of sm_90, which has all of
+kernels.toml, but no kernels: what it answers depends on nothing that is built or installed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,16 @@ class BackendTable:
     def __init__(self, folder: Path):
         native.build_core(folder)
         plugin = ctypes.CDLL(str(native.build_fake_plugin(folder, "cuda")))
-        kernels = generate.read_toml(native.CSRC / "codegen" / "kernels.toml")["fmha"]
+        codegen = native.CSRC / "codegen"
+        kernels = generate.read_toml(codegen / "kernels.toml")["fmha"]
+        left_out, not_in_base = (
+            generate.read_toml(codegen / "tuning" / f"{arch}.toml").get("left_out", []) for arch in ("sm90", "sm80")
+        )
         for dtype in kernels["dtypes"]:
-            for head_dim_qk, head_dim_v in sorted(kernels["head_dims"]):
-                plugin.fake_add_instance(ENUMS["dtype"][dtype], head_dim_qk, head_dim_v)
+            for qk, v in sorted(kernels["head_dims"]):
+                name = f"{dtype} {qk}x{v}"
+                if name not in left_out:
+                    plugin.fake_add_instance(ENUMS["dtype"][dtype], qk, v, int(name not in not_in_base))
         self.api = Api(folder / "libportattn.so")
 
     def ask(self, case: Case) -> dict[str, str]:

@@ -43,6 +43,11 @@ def golden_cases() -> Iterator[Case]:
     pairs = itertools.product(ENUMS["dtype"], ("bshd", "thd"), ENUMS["mask_type"], ENUMS["bias_type"])
     for dtype, layout, mask, bias in pairs:
         yield {"dtype": dtype, "q_format": layout, "kv_format": layout, "mask_type": mask, "bias_type": bias}
+    wide = {"head_dim_qk": 512, "head_dim_v": 512}  # which have one kernel a pass, and nothing behind it
+    for features in FEATURES.values():
+        yield from (wide | changes for _, changes in features if "head_dim_qk" not in changes)
+    yield wide | {"attn_scale": -1.0}
+    yield wide | {"max_seqlen_q": 2**20, "max_seqlen_kv": 2**20, "batch_size": 2**13}
     for backend in ROWS:
         yield {"backend": backend}
         yield {"backend": backend, "dtype": "fp64", "head_dim_qk": 1032}

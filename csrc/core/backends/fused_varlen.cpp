@@ -31,11 +31,12 @@ void refuse_head_dim(int64_t head_dim, int64_t limit, const char* name, Refusal*
 // Resident blocks number their work, a tile and a part of one head, with 30 bits.
 void refuse_items(bool is_thd, int64_t batch, int64_t rows, int64_t heads, const char* side, Refusal* refusal) {
   constexpr int64_t kTileRows = 64, kParts = 2, kMostItems = INT32_MAX / 2;
-  const int64_t tiles = is_thd ? seq_plan_tile_capacity(rows, batch, kTileRows) : (rows + kTileRows - 1) / kTileRows;
-  const CheckedSize items = CheckedSize(tiles) * (is_thd ? 1 : batch) * heads * kParts;
+  const CheckedSize tiles = is_thd ? CheckedSize(seq_plan_tile_capacity(rows, batch, kTileRows))
+                                   : CheckedSize((rows + kTileRows - 1) / kTileRows) * batch;
+  const CheckedSize items = tiles * heads * kParts;
   if (items.valid() && items.value() <= kMostItems) return;
   refusal->because("the %s make %lld tiles of 64 rows of %lld heads (allowed: a product below 2^29)", side,
-                   static_cast<long long>(tiles), static_cast<long long>(heads));
+                   static_cast<long long>(tiles.valid() ? tiles.value() : INT64_MAX), static_cast<long long>(heads));
 }
 
 // Blocks of a launch are numbered with 31 bits.

@@ -149,6 +149,10 @@ const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd, false};
 const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd, false};
 const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq, false};
 const FmhaKernel* const kForward[] = {&kFwd};
+// Of an instance that does not take every call: the table must not ask it for more.
+bool takes_none(const AttnParams&) { return false; }
+const FmhaKernel kFwdPartial = {"fake_fwd_partial", 48, takes_none, fmha_fwd, false};
+const FmhaKernel* const kPartialForward[] = {&kFwdPartial};
 const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true};
 const FmhaBackward kBackward[] = {{&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
 
@@ -176,8 +180,9 @@ EXPORT const portattn::Plugin* portattn_plugin() { return &kPlugin; }
 EXPORT const char* fake_record() { return record.c_str(); }
 EXPORT void fake_stop_recording() { recording = false; }
 EXPORT void fake_clear() { record.clear(); }
-EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v) {
-  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, kForward, 1, kBackward, 2});
+EXPORT void fake_add_instance(int dtype, int head_dim_qk, int head_dim_v, int takes_every_call) {
+  const auto* forward = takes_every_call != 0 ? kForward : kPartialForward;
+  instances.push_back({"fake", static_cast<DType>(dtype), head_dim_qk, head_dim_v, forward, 1, kBackward, 2});
 }
 EXPORT int fake_current_device() { return current_device; }
 EXPORT void fake_fail(const char* call) { failing_call = call; }
