@@ -1,5 +1,5 @@
-"""The backend table, asked through the C API on top of a device library that has the instances of sm_90, which has all of
-kernels.toml, but no kernels: what it answers depends on nothing that is built or installed."""
+"""The backend table, asked through the C API on top of a device library that has the instances of sm_90, but no
+kernels: what it answers depends on nothing that is built or installed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ line asks every backend by name for one change to an ordinary config
 (`{baseline}`).
 **yes** means that the backend takes it, on every device that has its kernels; a number leads to the reason why not.
 Head dims above 256 have kernels in `fused_varlen` on sm_90 only, in 16 bits, without bias, softcap, dropout and
-`deterministic`. The table is tried from left to right, and `portattn.pytorch.explain` gives the reasons for a config of yours.
+`deterministic`. The table is tried from left to right, and `portattn.pytorch.explain` gives the reasons for a config of
+yours.
 """
 
 
