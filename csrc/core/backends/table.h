@@ -55,8 +55,8 @@ struct BackendRow {
   void (*refuse)(const AttnConfig& config, const Device& device, Refusal* refusal);
   // The rest is null for a row whose kernels are not built: it always refuses.
   Tiling (*tiling)(const AttnConfig& config, const Device& device, NVTEDirection direction);
-  // 0 or the device runtime's error. The backward is given delta, as `tiling` asks, and dq_accum zeroed, as the chosen
-  // kernel does, and leaves dq, dk, dv.
+  // 0 or the device runtime's error. The backward is given delta, as `tiling` asks, and dq_accum as delta leaves it, if
+  // the chosen kernel adds to it, and leaves dq, dk, dv.
   int (*forward)(const Launch& launch);
   int (*backward)(const Launch& launch);
   // Null for a row with one kernel a direction.

@@ -90,7 +90,7 @@ struct DqScratch {
   static constexpr int32_t kRows = 16;
   static constexpr int32_t kTurns = 2;
   float* data = nullptr;
-  int32_t* turns = nullptr;  // [groups, h, kTurns]: for kernels that add in order; zeroed as data is
+  int32_t* turns = nullptr;  // [groups, h, kTurns]: for kernels that add in order; zeroed
 };
 
 // Groups in the scratch, a pure function of capacities.

@@ -4,9 +4,9 @@
 // Threads that follow each other take tokens that do: those of a warp then read whole sectors of the scratch together.
 #pragma once
 
+#include "bwd_common/scratch_row.cuh"
 #include "bwd_common/token_block.cuh"
 #include "device/vector.cuh"
-#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -69,9 +69,7 @@ struct ConvertDqKernel {
     shared.from[t] = nullptr;
     if (seq < 0) return;
     const SeqRows rows = seq_rows(p.q_side, p.batch, seq);
-    const int64_t row = token.token - rows.start;
-    shared.from[t] = dq_scratch(p, seq, rows, 0) + row / DqScratch::kRows * dq_scratch_step(p) +
-                     Arch::ScratchLayout::offset(static_cast<int>(row % DqScratch::kRows), 0);
+    shared.from[t] = scratch_row(p, seq, rows, token.token - rows.start);
   }
 
   // Vectors first, first + kLanes ... of a token, counted on from head to head as they lie in the scratch: heads are

@@ -7,10 +7,10 @@
 // row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
 #pragma once
 
+#include "bwd_common/scratch_row.cuh"
 #include "bwd_common/token_block.cuh"
 #include "device/vector.cuh"
 #include "device/warp.cuh"
-#include "tile/arch_select.cuh"
 
 namespace portattn {
 
@@ -142,10 +142,6 @@ struct DeltaKernel : StartsEarly {
     }
   }
 
-  static PA_DEVICE float* scratch_row(const AttnParams& p, int32_t seq, const SeqRows& rows, int64_t row) {
-    return dq_scratch(p, seq, rows, 0) + row / DqScratch::kRows * dq_scratch_step(p) +
-           Arch::ScratchLayout::offset(static_cast<int>(row % DqScratch::kRows), 0);
-  }
   static PA_DEVICE void zero_row(float* row, int32_t dim) {
     PA_NO_UNROLL
     for (int32_t d = 0; d < dim; ++d) row[Arch::ScratchLayout::offset(0, d)] = 0.f;

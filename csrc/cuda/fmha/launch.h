@@ -16,7 +16,7 @@ struct FmhaKernel {
   bool row_stats;  // whether a backward reads AttnParams::row_stats
 };
 
-// Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, which the caller has zeroed; with dq_accum
+// Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, as delta has left it; with dq_accum
 // null it leaves dq to `dq`, which is deterministic and plans for tiles of queries. Where `dq` is null, `main` is for
 // deterministic calls, and adds in a fixed order; or there are no deterministic calls, see takes_every_call().
 struct FmhaBackward {
