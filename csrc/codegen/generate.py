@@ -43,7 +43,8 @@ FmhaKernel entry_{kernel} = {{
     {kernel}::kPlannedRows,
     {takes_name},
     run_{kernel},
-    {row_stats}}};
+    {row_stats},
+    {transposed_dq}}};
 
 }}  // namespace portattn
 """
@@ -64,6 +65,7 @@ class Kind:
     takes: str = ""  # which calls it serves, a condition on `params`; empty: all
     orders_dq: bool = False  # a backward for deterministic calls, without a second kernel for dq
     row_stats: bool = False  # a backward that reads AttnParams::row_stats
+    transposed_dq: bool = False  # and adds dq up as DqScratch::transposed says
 
 
 FWD = "FmhaFwd<FwdProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}, {block_kv}, {warps}, {min_blocks}, EXTRAS>>"
@@ -78,6 +80,7 @@ FWD_WS = (
 )
 
 BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}, ORDERED>>"
+BWD_WS_LONG = BWD_WS.replace("ORDERED", "false, {min_seqlen}, {min_seqlen_causal}")
 BWD_WIDE = "FmhaBwdWide<sm90::BwdWideProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_kv}>>"
 
 
@@ -92,6 +95,9 @@ def warp_specialised_backward(*, ordered: bool) -> Kind:
     return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=ordered, row_stats=True)
 
 
+WARP_SPECIALISED_LONG_BACKWARD = Kind(
+    "bwd_ws", BWD_WS_LONG, "takes_fmha_bwd_ws<{kernel}>(params)", row_stats=True, transposed_dq=True
+)
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
 WARP_SPECIALISED_PACKED = Kind("fwd_ws", FWD_WS, "params.q_side.is_thd && takes_fmha_fwd_ws<{kernel}>(params)")
 PINGPONG = Kind("fwd_pingpong", "FmhaFwdPingpong<{type}, {head_dim_qk}>", "takes_fmha_fwd_pingpong<{kernel}>(params)")
@@ -108,6 +114,7 @@ FORWARD = {
     "fwd": generic("fwd", FWD, extras=True),
 }
 BACKWARD = {
+    "bwd_ws_long": WARP_SPECIALISED_LONG_BACKWARD,
     "bwd_ws": warp_specialised_backward(ordered=False),
     "bwd_ws_ordered": warp_specialised_backward(ordered=True),
     "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)", row_stats=True),
@@ -232,6 +239,7 @@ class Instance:
             takes=takes,
             takes_name=f"takes_{kernel}" if takes else "nullptr",
             row_stats=str(how.row_stats).lower(),
+            transposed_dq=str(how.transposed_dq).lower(),
         )
 
     def kernels(self, step: dict[str, Kind]) -> dict[str, str]:

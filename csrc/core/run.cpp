@@ -42,7 +42,8 @@ void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece s
 KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction) {
   if (resolved.row->choose != nullptr) return resolved.row->choose(launch, direction);
   const Tiling& tiling = resolved.layout(direction).tiling;
-  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum, tiling.row_stats};
+  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum, tiling.row_stats,
+                      false};
 }
 
 NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
@@ -101,6 +102,7 @@ NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved,
   const Plugin& plugin = *resolved.device.plugin;
   if (!choice.dq_accum) params->dq_accum = DqScratch();
   if (!choice.row_stats) params->row_stats = RowStats();
+  params->dq_accum.transposed = choice.transposed_dq;
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, choice, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
     PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));

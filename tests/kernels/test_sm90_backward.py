@@ -68,6 +68,26 @@ def test_against_float64(dims: tuple[int, int], mask: str) -> None:
     check_case(replace(case, dtype="float16", window=(100, 0 if mask == "padding_causal" else 70)), DEVICE)
 
 
+# Long enough for tiles of 80 queries (tuning/sm90.toml), and no multiples of 80 or 128.
+LONG = [
+    ("no_mask", Side("bshd", (2061,)), Side("bshd", (301,)), (4, 2)),
+    ("no_mask", Side("bhsd", (2100, 2100)), Side("bhsd", (129, 129)), (2, 2)),
+    ("padding", Side("sbhd", (2500, 1)), Side("sbhd", (77, 400)), (2, 1)),
+    ("padding", Side("thd", (4099, 37)), Side("thd", (128, 700)), (2, 1)),
+    ("causal", Side("bshd", (8200,)), Side("bshd", (1000,)), (2, 1)),
+    ("padding_causal", Side("thd", (16001, 500)), Side("thd", (300, 1000)), (1, 1)),
+    ("causal_bottom_right", Side("bshd", (8200,)), Side("bshd", (300,)), (1, 1)),
+    ("causal_bottom_right", Side("bshd", (8200,)), Side("bshd", (9000,)), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("dims", [(128, 128), (112, 104)])
+@pytest.mark.parametrize("mask, q, kv, heads", LONG)
+def test_long_sequences(mask: str, q: Side, kv: Side, heads: tuple[int, int], dims: tuple[int, int]) -> None:
+    case = replace(BASE, q=q, kv=kv, mask=mask, heads_q=heads[0], heads_kv=heads[1], d_qk=dims[0], d_v=dims[1])
+    check_case(case, DEVICE)
+
+
 def test_gradient_of_a_sum() -> None:
     """The cotangent of a sum is one number, expanded."""
     from portattn.pytorch import dot_product_attention

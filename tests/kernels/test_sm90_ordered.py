@@ -33,8 +33,10 @@ BASE = Case(
 CALL = """
 import torch
 from portattn.pytorch import dot_product_attention
-q = torch.randn(1, 300, 4, DIM, device="cuda", dtype=torch.float16, requires_grad=True)
-dot_product_attention(q, q, q, deterministic=DETERMINISTIC, softcap=SOFTCAP).sum().backward()
+q = torch.randn(1, LENGTH, 4, DIM, device="cuda", dtype=torch.float16, requires_grad=True)
+dot_product_attention(
+    q, q, q, attn_mask_type=MASK, window_size=WINDOW, deterministic=DETERMINISTIC, softcap=SOFTCAP
+).sum().backward()
 """
 
 
@@ -100,17 +102,25 @@ def test_keys_of_other_lengths_than_queries(dim: int) -> None:
         check_case(replace(BASE, q=kv, d_qk=dim, d_v=dim, mask=mask), DEVICE)
 
 
+PLAIN = {"DIM": 128, "LENGTH": 300, "MASK": "causal", "WINDOW": (-1, -1), "DETERMINISTIC": False, "SOFTCAP": 0.0}
+
+
 @pytest.mark.parametrize(
-    ("dim", "deterministic", "softcap", "kernel"),
+    ("changes", "kernel"),
     [
-        (64, True, 0.0, "fmha_bwd_ws_ordered_hd64x64_fp16_sm90"),
-        (128, True, 0.0, "fmha_bwd_ws_ordered_hd128x128_fp16_sm90"),
-        (128, False, 0.0, "fmha_bwd_ws_hd128x128_fp16_sm90"),
-        (128, True, 30.0, "fmha_bwd_hd128x128_fp16_sm80"),
+        ({"DIM": 64, "DETERMINISTIC": True}, "fmha_bwd_ws_ordered_hd64x64_fp16_sm90"),
+        ({"DETERMINISTIC": True}, "fmha_bwd_ws_ordered_hd128x128_fp16_sm90"),
+        ({}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
+        ({"DETERMINISTIC": True, "SOFTCAP": 30.0}, "fmha_bwd_hd128x128_fp16_sm80"),
+        ({"LENGTH": 1024, "MASK": "no_mask"}, "fmha_bwd_ws_long_hd128x128_fp16_sm90"),
+        ({"LENGTH": 1024, "MASK": "no_mask", "WINDOW": (100, 100)}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
+        ({"LENGTH": 1024, "MASK": "no_mask", "DIM": 104}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
+        ({"LENGTH": 1024}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
+        ({"LENGTH": 8192}, "fmha_bwd_ws_long_hd128x128_fp16_sm90"),
     ],
 )
-def test_which_kernel_a_call_gets(dim: int, deterministic: bool, softcap: float, kernel: str) -> None:
-    program = f"DIM, DETERMINISTIC, SOFTCAP = {dim}, {deterministic}, {softcap}\n{CALL}"
+def test_which_kernel_a_call_gets(changes: dict[str, object], kernel: str) -> None:
+    program = "\n".join(f"{name} = {value!r}" for name, value in (PLAIN | changes).items()) + CALL
     environment = os.environ | {"NVTE_LOG_FUSED_ATTN_CONFIG": "3"}
     result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -135,12 +135,12 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const FmhaInstance& instance = instance_of(launch);
   if (direction == NVTE_FORWARD) {
     const FmhaKernel& kernel = forward_kernel(instance, launch.params);
-    return KernelChoice{kernel.name, kernel.planned_rows, 0, false, false};
+    return KernelChoice{kernel.name, kernel.planned_rows, 0, false, false, false};
   }
   const FmhaBackward& kernels = backward_kernels(instance, launch.params);
   const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
   return KernelChoice{kernels.main->name, adds_dq ? 0 : kernels.dq->planned_rows, kernels.main->planned_rows, adds_dq,
-                      kernels.main->row_stats};
+                      kernels.main->row_stats, kernels.main->transposed_dq};
 }
 
 int forward(const Launch& launch) {

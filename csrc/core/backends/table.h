@@ -35,13 +35,14 @@ struct Launch {
 };
 
 // The kernel that a call gets, the rows of the tiles that it wants planned, at least those of the row's `tiling`, and
-// whether a backward adds dq up in dq_accum and reads row_stats.
+// whether a backward adds dq up in dq_accum, reads row_stats and transposes dq_accum.
 struct KernelChoice {
   const char* name;
   int32_t tile_rows_q;
   int32_t tile_rows_kv;
   bool dq_accum;
   bool row_stats;
+  bool transposed_dq;
 };
 
 struct BackendRow {

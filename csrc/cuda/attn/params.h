@@ -91,6 +91,7 @@ struct DqScratch {
   static constexpr int32_t kTurns = 2;
   float* data = nullptr;
   int32_t* turns = nullptr;  // [groups, h, kTurns]: for kernels that add in order; zeroed
+  bool transposed = false;   // the order is TransposedScratchLayout, for kernels that compute dq so
 };
 
 // Groups in the scratch, a pure function of capacities.

@@ -159,13 +159,15 @@ PA_DEVICE void mask_tile(Tile& s, int lane, const Visibility& v, int32_t row0, i
   });
 }
 
-// The same of a transposed tile: rows are keys from key0 on, columns queries from row0 on.
-template <class Tile>
+// The same of a transposed tile: rows are keys from key0 on, columns queries from row0 on. Of a triangular mask, queries
+// past the sequence are left as they are.
+template <bool Triangular = false, class Tile>
 PA_DEVICE void mask_transposed_tile(Tile& s, int lane, const Visibility& v, int32_t key0, int32_t row0) {
   const int32_t first = row0 + Tile::Layout::col(lane, 0);
   mask_outside(s, [&](int slot) {
-    const QueryRange queries = queries_of(v, key0 + Tile::Layout::row(lane, slot));
-    return QueryRange{queries.lo - first, queries.hi - first};
+    const int32_t key = key0 + Tile::Layout::row(lane, slot);
+    const QueryRange queries = Triangular ? queries_of_triangle(v, key) : queries_of(v, key);
+    return QueryRange{queries.lo - first, Triangular ? INT32_MAX : queries.hi - first};
   });
 }
 

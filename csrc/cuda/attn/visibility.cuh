@@ -106,6 +106,11 @@ PA_DEVICE int32_t first_row_past(const Visibility& v, int32_t key) {
   return v.first_row([&](KeyRange keys) { return keys.lo >= key; });
 }
 
+// Whether a key is seen by all queries from one on: without a mask, and under causal ones.
+PA_HOST_DEVICE bool is_triangular(const AttnParams& p) {
+  return p.window_left < 0 && p.chunk.divisor == 0 && p.mask.data == nullptr;
+}
+
 // Tiles of `block` queries that see any key of [first, end): an interval as well. For neighbouring tiles of keys
 // neither end ever decreases, so that the tiles of keys which one tile of queries sees are neighbours, too.
 struct QueryTiles {
@@ -124,6 +129,11 @@ struct QueryRange {
 PA_DEVICE QueryRange queries_of(const Visibility& v, int32_t key) {
   if (key >= v.seqlen_kv()) return QueryRange{0, 0};
   return QueryRange{first_row_reaching(v, key), first_row_past(v, key + 1)};
+}
+// The same of a triangular mask, in fewer registers: also past the sequence's queries.
+PA_DEVICE QueryRange queries_of_triangle(const Visibility& v, int32_t key) {
+  const int32_t lo = v.window_right() < 0 ? 0 : key - v.offset() - v.window_right();
+  return QueryRange{key < v.seqlen_kv() ? lo : INT32_MAX, INT32_MAX};
 }
 
 }  // namespace portattn

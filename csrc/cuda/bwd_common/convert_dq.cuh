@@ -16,22 +16,21 @@ struct ConvertDqParams {
   FastDivisor sections;      // of a token's vectors, all heads together
 };
 
-// Is an element of the scratch where its row, its vector and its place in the vector add up to, and columns are
-// neighbours in pairs? Vectors are found and read so.
+// Is an element of the scratch where its row, its vector and its place in the vector add up to? Vectors are found so.
 template <class Layout, int VectorSize>
 constexpr bool scratch_adds_up() {
   for (int row = 0; row < DqScratch::kRows; ++row) {
     for (int col = 0; col < 16; ++col) {
       const int place = col % VectorSize, vector = col - place;
-      const int sum = Layout::offset(row, 0) + Layout::offset(0, vector) + Layout::offset(0, place / 2 * 2) + place % 2;
+      const int sum = Layout::offset(row, 0) + Layout::offset(0, vector) + Layout::offset(0, place);
       if (Layout::offset(row, col) != sum) return false;
     }
   }
   return true;
 }
 
-// IsWide: dq can be written in 16-byte vectors.
-template <class T, bool IsWide>
+// IsWide: dq can be written in 16-byte vectors. Layout: of the scratch.
+template <class T, bool IsWide, class Layout>
 struct ConvertDqKernel {
   using Params = ConvertDqParams;
   static constexpr int kTokens = DqScratch::kRows;
@@ -40,7 +39,7 @@ struct ConvertDqKernel {
   static constexpr int kLanes = kThreads < kTokens ? 1 : kThreads / kTokens;  // that share a token
   static constexpr int kVectors = kWarpSize == 1 ? 64 : 2;  // of a lane and a token, read before one is written
   static constexpr int kSection = kLanes * kVectors;
-  static_assert(scratch_adds_up<typename Arch::ScratchLayout, Vec16<T>::kSize>());
+  static_assert(scratch_adds_up<Layout, Vec16<T>::kSize>());
   using Tokens = TokenBlock<kThreads, kTokens>;
 
   struct Shared {
@@ -69,7 +68,7 @@ struct ConvertDqKernel {
     shared.from[t] = nullptr;
     if (seq < 0) return;
     const SeqRows rows = seq_rows(p.q_side, p.batch, seq);
-    shared.from[t] = scratch_row(p, seq, rows, token.token - rows.start);
+    shared.from[t] = scratch_row<Layout>(p, seq, rows, token.token - rows.start);
   }
 
   // Vectors first, first + kLanes ... of a token, counted on from head to head as they lie in the scratch: heads are
@@ -82,7 +81,7 @@ struct ConvertDqKernel {
     PA_UNROLL
     for (int i = 0; i < kVectors; ++i) {
       const int32_t v = first + i * kLanes;
-      if (from != nullptr && v < end) vectors[i] = gather(from + Arch::ScratchLayout::offset(0, v * kVec));
+      if (from != nullptr && v < end) vectors[i] = gather(from + Layout::offset(0, v * kVec));
     }
     PA_UNROLL
     for (int i = 0; i < kVectors; ++i) {
@@ -93,13 +92,15 @@ struct ConvertDqKernel {
   }
 
   static PA_DEVICE Vec16<T> gather(const float* from) {
+    constexpr int kNext = Layout::offset(0, 1);
     struct alignas(8) Pair {
       float x, y;
     };
     Vec16<T> out;
     PA_UNROLL
     for (int i = 0; i + 1 < Vec16<T>::kSize; i += 2) {
-      const Pair pair = *reinterpret_cast<const Pair*>(from + Arch::ScratchLayout::offset(0, i));
+      const float* at = from + Layout::offset(0, i);
+      const Pair pair = kNext == 1 ? *reinterpret_cast<const Pair*>(at) : Pair{at[0], at[kNext]};
       out.data[i] = from_acc<T>(pair.x);
       out.data[i + 1] = from_acc<T>(pair.y);
     }
@@ -107,15 +108,24 @@ struct ConvertDqKernel {
   }
 };
 
-template <class T, bool IsWide>
-int run_convert_dq(const AttnParams& p, void* stream) {
-  using Kernel = ConvertDqKernel<T, IsWide>;
+template <class T, bool IsWide, class Layout>
+int run_convert_dq_from(const AttnParams& p, void* stream) {
+  using Kernel = ConvertDqKernel<T, IsWide, Layout>;
   const int32_t head_vectors = ceil_div(p.head_dim_qk, Vec16<T>::kSize);
   const int32_t sections = ceil_div(p.num_heads_q * head_vectors, Kernel::kSection);
   const ConvertDqParams params{p, make_fast_divisor(static_cast<uint32_t>(head_vectors)),
                                make_fast_divisor(static_cast<uint32_t>(sections))};
   return launch<Kernel>(params, Grid{Kernel::Tokens::count(p.q_side, p.batch) * sections, 1},
                         sizeof(typename Kernel::Shared), stream);
+}
+
+template <class T, bool IsWide>
+int run_convert_dq(const AttnParams& p, void* stream) {
+  using Transposed = typename Arch::TransposedScratchLayout;
+  if constexpr (!std::is_void_v<Transposed>) {
+    if (p.dq_accum.transposed) return run_convert_dq_from<T, IsWide, Transposed>(p, stream);
+  }
+  return run_convert_dq_from<T, IsWide, typename Arch::ScratchLayout>(p, stream);
 }
 
 template <class T>

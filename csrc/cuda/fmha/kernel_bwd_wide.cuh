@@ -16,7 +16,7 @@ struct FmhaBwdWide : sm90::BwdBlock<FmhaBwdWide<ProblemType>, ProblemType> {
   static PA_DEVICE void produce(const sm90::BwdWsParams& params, Shared& shared, const BlockCtx& ctx) {
     if (ctx.tid != 0) return;
     // All items are drawn, the first too: then there is no offset, for which the producer has no register.
-    sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1), 0);
+    sm90::BwdWsProducer<Problem>(params, ctx.smem, shared).run(atomicAdd(params.attn.next_item, 1));
   }
 
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {

@@ -26,12 +26,12 @@ struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemTy
     if (warp > 0 && warp <= Problem::kAdderWarps) DqAdder(p, ctx.smem, shared, ctx.tid - 32).run();
     if (ctx.tid != 0) return;
     sm90::BwdWsProducer<Problem> producer(params, ctx.smem, shared);
-    if constexpr (Problem::kOrdered) {
-      // All items are drawn, the first too: whatever is waited for has then been drawn by a block that runs.
+    if constexpr (Problem::kDrawsAll) {
+      // Whatever is waited for has then been drawn by a block that runs.
       await_previous_kernel();  // it zeroes next_item
-      producer.run(atomicAdd(p.next_item, 1), 0);
+      producer.run(atomicAdd(p.next_item, 1));
     } else {
-      producer.run(ctx.x, ctx.grid_x);
+      producer.run(ctx.x);
     }
   }
 
@@ -80,8 +80,13 @@ int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
 
 template <class Kernel>
 bool takes_fmha_bwd_ws(const AttnParams& p) {
-  return !has_extras(p) && p.deterministic == Kernel::Problem::kOrdered &&
-         num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
+  using Problem = typename Kernel::Problem;
+  if constexpr (Problem::kTriangular) {
+    if (!is_triangular(p) || p.head_dim_qk % 16 != 0) return false;  // of the transpose, 16 dims lie together
+    const int64_t least = p.window_right >= 0 ? Problem::kMinSeqlenCausal : Problem::kMinSeqlen;
+    if (rows_of_sequence(p.q_side, p.batch) < least) return false;
+  }
+  return !has_extras(p) && p.deterministic == Problem::kOrdered && num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
 }
 
 template <class Kernel>
@@ -93,14 +98,15 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   const WorkOrder order = Problem::kOrdered
                               ? make_ordered_key_order(p, Problem::kBlockKv, sizeof(T))
                               : make_key_order(p, Problem::kBlockKv, sizeof(T), section_bytes(p), Problem::kParts);
-  typename Kernel::Params params{p, {}, {}, {}, {}, order};
+  const auto blocks = static_cast<int32_t>(min_of<int64_t>(items, num_multiprocessors()));
+  typename Kernel::Params params{p, {}, {}, {}, {}, order, Problem::kDrawsAll ? 0 : blocks};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);
   encode(&params.q, p.q, p.q_side, p.batch, p.head_dim_qk, p.num_heads_q, Problem::kBlockQ);
   encode(&params.k, p.k, p.kv_side, p.batch, p.head_dim_qk, p.num_heads_kv, Problem::kBlockKv);
   encode(&params.v, p.v, p.kv_side, p.batch, p.head_dim_v, p.num_heads_kv, Problem::kBlockKv);
   encode(&params.d_o, p.d_o, p.q_side, p.batch, p.head_dim_v, p.num_heads_q, Problem::kBlockQ);
   if (encode.error() != 0) return encode.error();
-  return launch<Kernel>(params, Grid{min_of<int64_t>(items, num_multiprocessors()), 1}, Kernel::kSmemBytes, stream);
+  return launch<Kernel>(params, Grid{blocks, 1}, Kernel::kSmemBytes, stream);
 }
 
 }  // namespace portattn

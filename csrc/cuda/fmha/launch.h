@@ -13,7 +13,8 @@ struct FmhaKernel {
   int32_t planned_rows;  // rows of the tiles that the caller must plan for: queries, or a backward's keys
   bool (*takes)(const AttnParams& params);  // which calls it serves; null = all
   int (*run)(const AttnParams& params, void* stream);
-  bool row_stats;  // whether a backward reads AttnParams::row_stats
+  bool row_stats;      // whether a backward reads AttnParams::row_stats
+  bool transposed_dq;  // and adds dq up as DqScratch::transposed says
 };
 
 // Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, as delta has left it; with dq_accum

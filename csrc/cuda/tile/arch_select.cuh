@@ -1,5 +1,6 @@
 // The only architecture switch. Every arch folder gives the same names:
-//   traits.cuh  Arch: kWarpSize, AccLayout, ResultLayout, SmemLayout, SmemType, row_reduce, ScratchLayout
+//   traits.cuh  Arch: kWarpSize, AccLayout, ResultLayout, SmemLayout, SmemType, row_reduce, ScratchLayout,
+//               TransposedScratchLayout
 //   layout.cuh  lane maps, shared memory and scratch layouts, constexpr
 //   copy.cuh    load_tile_async, gather_tile_async, load_vector_async, copy_commit, copy_wait, store_tile,
 //               scatter_tile, add_to_scratch

@@ -22,8 +22,9 @@ using Gradient = std::vector<double>;  // of a Tensor's elements
 template <class T>
 class Check {
  public:
-  Check(const Shape& shape, int32_t dim_qk, int32_t dim_v, int32_t tile_rows, uint32_t seed)
-      : sequences_(shape, 1, tile_rows, seed),
+  Check(const Shape& shape, int32_t dim_qk, int32_t dim_v, int32_t tile_rows, bool transposed_dq, uint32_t seed)
+      : transposed_dq_(transposed_dq),
+        sequences_(shape, 1, tile_rows, seed),
         q_(sequences_.q, shape.batch, shape.heads_q, dim_qk),
         d_o_(sequences_.q, shape.batch, shape.heads_q, dim_v),
         k_(sequences_.kv, shape.batch, shape.heads_kv, dim_qk),
@@ -70,7 +71,9 @@ class Check {
 
   float& dq(int32_t seq, int32_t i, int32_t head, int32_t d) {
     const int64_t block = (group(seq) + i / kRows) * q_.heads + head;
-    return accum_.data[block * kRows * q_.dim + Arch::ScratchLayout::offset(i % kRows, d)];
+    const int place =
+        transposed_dq_ ? Arch::TransposedScratchLayout::offset(i % kRows, d) : Arch::ScratchLayout::offset(i % kRows, d);
+    return accum_.data[block * kRows * q_.dim + place];
   }
 
   AttnParams params(bool deterministic) {
@@ -146,6 +149,7 @@ class Check {
     return worst / largest(expected);
   }
 
+  bool transposed_dq_;
   Sequences sequences_;
   Tensor<T> q_, d_o_, k_, v_, dk_, dv_;
   int64_t groups_;
@@ -164,13 +168,15 @@ template <class Kernel>
 int check(uint32_t seed) {
   using Problem = typename Kernel::Problem;
   return count_wrong(seed, kTolerance, [&](const Shape& shape) {
-    Check<typename Problem::Element> check(shape, Problem::kHeadDimQk, Problem::kHeadDimV, Problem::kBlockKv, seed);
+    Check<typename Problem::Element> check(shape, Problem::kHeadDimQk, Problem::kHeadDimV, Problem::kBlockKv,
+                                             Problem::kTransposesDq, seed);
     return check.run(Problem::kOrdered, launch_ws<Kernel>);
   });
 }
 
 struct Narrow64 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 64, 64, 128, false>> {};
 struct Narrow128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, false>> {};
+struct Long128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 80, false>> {};
 struct Ordered64 : FmhaBwdWs<sm90::BwdWsProblem<half, 64, 64, 128, true>> {};
 struct Ordered128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 64, true>> {};
 struct ByKeys : FmhaBwdWide<sm90::BwdWideProblem<bf16, 192, 128, 128>> {};
@@ -185,6 +191,7 @@ int main(int argc, char** argv) {
   return model::check_named(argc, argv,
                             {{"64", check<Narrow64>},
                              {"128", check<Narrow128>},
+                             {"128_long", check<Long128>},
                              {"64_ordered", check<Ordered64>},
                              {"128_ordered", check<Ordered128>},
                              {"192_128", check<ByKeys>},

@@ -23,6 +23,7 @@ struct Arch {
   template <class T, int Cols>
   using SmemLayout = host::SmemLayout<T, Cols>;
   using ScratchLayout = host::ScratchLayout;
+  using TransposedScratchLayout = void;  // no kernel computes dq so
   // Tiles are widened once, when they are loaded, so that every inner loop runs in full precision.
   template <class T>
   using SmemType = AccOf<T>;

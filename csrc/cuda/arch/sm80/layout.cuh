@@ -78,4 +78,11 @@ struct ScratchLayout {
   }
 };
 
+// The same of 16 x 8 accumulator blocks of the transpose, columns in rows: of 16 columns first rows 0 to 7.
+struct TransposedScratchLayout {
+  static PA_HOST_DEVICE constexpr int offset(int row, int col) {
+    return col / 16 * 256 + row / 8 * 128 + ScratchLayout::offset(col % 16, row % 8);
+  }
+};
+
 }  // namespace portattn::sm80

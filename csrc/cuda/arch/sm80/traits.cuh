@@ -25,6 +25,7 @@ struct Arch {
   template <class T, int Cols>
   using SmemLayout = sm80::SmemLayout<T, Cols>;
   using ScratchLayout = sm80::ScratchLayout;
+  using TransposedScratchLayout = sm80::TransposedScratchLayout;
   template <class T>
   using SmemType = T;
 

@@ -33,6 +33,13 @@ PA_DEVICE void store_matrices(uint32_t address, const uint32_t (&x)[4]) {
                : "memory");
 }
 
+// The same with each matrix transposed: a fragment of A goes to columns l % 16, rows 8 (l / 16).
+PA_DEVICE void store_matrices_transposed(uint32_t address, const uint32_t (&x)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x[0]),
+               "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
+}
+
 // Two floats of shared memory, asked for here and not later: products do not move across a volatile load.
 PA_DEVICE float2 load_pair(const float* pair) {
   float2 x;

@@ -16,7 +16,7 @@ class BwdWsProducer {
       : params_(params), p_(params.attn), smem_(smem), shared_(shared) {}
 
   // Serves work items until there are none.
-  PA_DEVICE void run(int32_t first, int32_t step) {
+  PA_DEVICE void run(int32_t first) {
     if (p_.q_side.seqlen > 0) {
       prefetch_map(params_.q);
       prefetch_map(params_.d_o);
@@ -36,7 +36,7 @@ class BwdWsProducer {
       load(tile, keys);
       number = tile.number + 1;  // from there, since there is no register for it
       await_previous_kernel();   // it zeroes next_item
-      index = step + atomicAdd(p_.next_item, 1);
+      index = params_.given + atomicAdd(p_.next_item, 1);
     }
     shared_.kv_full[KeySlot{number}.index()].arrive();
   }
@@ -168,8 +168,8 @@ PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int tid, F f) {
   }
 }
 
-// Adds dq, staged by consumers, to the scratch. One warp for both consumers; or, where dq is ordered, kAdders for each,
-// so that nobody is held up by another's turn. A warp's share of dq is contiguous there.
+// Adds dq, staged by consumers, to the scratch: one warp for both consumers, or one for each, so that nobody is held up
+// by another; where dq is ordered kAdders for each. A consumer's share of a group of rows is contiguous there.
 template <class Problem>
 class BwdWsDqAdder {
  public:
@@ -222,23 +222,25 @@ class BwdWsDqAdder {
 
   PA_DEVICE void add(const BwdWsTile& tile, const Walk& at) const {
     const float* scratch = dq_scratch(p_, tile.item.tile.seq, tile.q_rows, at.head);
-    if constexpr (Problem::kOrdered) {
+    if constexpr (Problem::kAdderWarps > 1) {
       add(tile, at, scratch, opaque(tid_) / 32 / Problem::kAdders);
     } else {
       PA_NO_UNROLL
       for (int c = 0; c < Problem::kConsumers; ++c) add(tile, at, scratch, c);
     }
   }
-  // dq of consumer c; `scratch` is that of the step's head. Lanes 0 to 3 stand for the consumer's warps.
+  // dq of consumer c; `scratch` is that of the step's head. A lane sends a group of rows.
   PA_DEVICE void add(const BwdWsTile& tile, const Walk& at, const float* scratch, int c) const {
-    const int lane = opaque(tid_) % 32, warp = c * 4 + lane;
-    const int32_t row = at.m * Problem::kBlockQ + (Problem::kSplitsRows ? warp : lane) * DqScratch::kRows;
+    const int lane = opaque(tid_) % 32;
+    const int32_t group = at.m * (Problem::kBlockQ / DqScratch::kRows) +
+                          (Problem::kSplitsRows ? c * Problem::kDqGroups : 0) + lane;
     const int col = Problem::kSplitsRows ? 0 : c * Problem::kDqColumns;
     const int cols = min_of(p_.head_dim_qk - col, Problem::kDqColumns);
-    const float* to = scratch + row / DqScratch::kRows * dq_scratch_step(p_) + col * DqScratch::kRows;
+    const float* to = scratch + group * dq_scratch_step(p_) + col * DqScratch::kRows;
+    const char* from = staging_ + c * Problem::kBytesDq + lane * Problem::kBytesDqGroup;
     shared_.dq_full[c][adder()].wait(steps_ / Problem::kAdders % 2);
-    if (lane < 4 && row < tile.q_rows.len && cols > 0) {
-      send(tile, at, const_cast<float*>(to), staging_ + warp * Problem::kBytesDq, cols * DqScratch::kRows * 4);
+    if (lane < Problem::kDqGroups && group * DqScratch::kRows < tile.q_rows.len && cols > 0) {
+      send(tile, at, const_cast<float*>(to), from, cols * DqScratch::kRows * 4);
       wait_bulk_read();
     }
     warp_sync();  // all of the staging has been read

@@ -15,7 +15,6 @@ class BwdSteps {
   using T = typename Problem::Element;
   using ScoreTile = typename Problem::ScoreTile;
   using Shared = BwdWsShared<Problem>;
-  static constexpr int kThreads = 128 * Problem::kConsumers;
   static constexpr int kQuerySteps = Problem::kBlockQ / 16;  // of p do and ds q
   static constexpr int kKeySteps = Problem::kBlockKv / 16;   // of ds^T k
   using Operand = uint32_t[kQuerySteps][4];
@@ -37,14 +36,17 @@ class BwdSteps {
     shared_.full[slot].wait(at_.parity());
     clear_foreign_queries(slot, tile, m);
   }
+  // Each consumer clears all of a tile: writing the same zeros takes less time than waiting for the other.
   PA_DEVICE void clear_foreign_queries(int slot, const BwdWsTile& tile, int32_t m) const {
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, kThreads>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
-                                                                valid, tid_);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
-                                                               valid, tid_);
-    for (int row = valid + tid_; row < Problem::kBlockQ; row += kThreads) {
+    const int tid = tid_ % 128;
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, 128>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ, valid,
+                                                           tid);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, 128>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo, valid,
+                                                          tid);
+    PA_NO_UNROLL
+    for (int row = valid + tid; row < Problem::kBlockQ; row += 128) {
       shared_.lse_log2[slot][row] = -neg_inf<float>();
       shared_.minus_delta[slot][row] = 0.f;
     }
@@ -52,14 +54,15 @@ class BwdSteps {
   }
 
   PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile, int k_offset) const {
-    if (tile.rows.valid >= Problem::kBlockKv) return;
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, kThreads>(smem_ + k_offset, tile.rows.valid, tid_);
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, kThreads>(smem_ + Problem::kOffsetV, tile.rows.valid, tid_);
+    const int valid = tile.rows.valid, tid = tid_ % 128;
+    if (valid >= Problem::kBlockKv) return;
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, 128>(smem_ + k_offset, valid, tid);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, 128>(smem_ + Problem::kOffsetV, valid, tid);
     all_cleared();
   }
-  static PA_DEVICE void all_cleared() {
+  PA_DEVICE void all_cleared() const {
     fence_async_proxy();
-    named_sync(1, kThreads);
+    named_sync(1 + tid_ / 128, 128);
   }
 
   // acc = keys [64, HeadDim] . queries [kBlockQ, HeadDim]^T, in flight.
@@ -115,12 +118,13 @@ class BwdSteps {
   static PA_DEVICE bool is_plain(const BwdWsTile& tile, int32_t m) {
     return m >= tile.plain_begin && m < tile.plain_end;
   }
+  template <bool Triangular = false>
   PA_DEVICE void mask(const BwdWsTile& tile, int32_t m, ScoreTile& s) const {
     // Opaque, so that nothing of this is prepared outside and kept in registers.
     const BwdWsTile& here = *opaque(&tile);
     const int tid = opaque(tid_);
-    mask_transposed_tile(s, tid % 32, here.visible, here.rows.first + Problem::key_warp(tid) * 16,
-                         m * Problem::kBlockQ);
+    mask_transposed_tile<Triangular>(s, tid % 32, here.visible, here.rows.first + Problem::key_warp(tid) * 16,
+                                     m * Problem::kBlockQ);
   }
 
   // lse of this thread's first columns, two and two, before products that would hold the loads up: a multiprocessor

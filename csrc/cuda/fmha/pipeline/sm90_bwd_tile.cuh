@@ -13,12 +13,15 @@ namespace portattn::sm90 {
 struct BwdWsWalk;
 struct BwdWsOrderedWalk;
 
-// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh).
-template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered>
+// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh). MinSeqlen, and MinSeqlenCausal: queries a sequence, on
+// average, from which on it is the faster one.
+template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered, int MinSeqlen = 0, int MinSeqlenCausal = 0>
 struct BwdWsProblem {
   using Element = T;
   using Walk = std::conditional_t<Ordered, BwdWsOrderedWalk, BwdWsWalk>;
   static constexpr bool kOrdered = Ordered;
+  static constexpr bool kDrawsAll = Ordered;  // items, its first too
+  static constexpr int64_t kMinSeqlen = MinSeqlen, kMinSeqlenCausal = MinSeqlenCausal;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;
@@ -29,20 +32,26 @@ struct BwdWsProblem {
   static constexpr int kDsBuffers = kStages;
   static constexpr int kParts = 1;  // of a head, see sm90_bwd_wide_tile.cuh
   // Of k: that of the next tile arrives while this one is computed. Ordered, tiles of 64 queries have no register left
-  // to tell one from the other.
-  static constexpr int kKeyBuffers = Ordered && BlockQ == 64 ? 1 : 2;
+  // to tell one from the other; with tiles of 80 shared memory has no room.
+  static constexpr int kKeyBuffers = (Ordered && BlockQ == 64) || BlockQ == 80 ? 1 : 2;
+  // Whether dq is computed as its transpose, dims in rows, of which a product has 64 where a tile has 80 queries.
+  static constexpr bool kTransposesDq = BlockQ % 64 != 0;
+  // Whether a key is seen by all queries from one on: other masks have no registers in the largest step.
+  static constexpr bool kTriangular = BlockQ == 80;
   // Warps that add a consumer's dq, a step each in turn: additions in order last as long as a step of 64 queries.
   static constexpr int kAdders = Ordered && BlockQ == 64 ? 2 : 1;
   // Whether room for dq is waited for as late as can be: one adder that has to wait for its turn makes it late.
   static constexpr bool kStagesLate = Ordered && kAdders == 1;
-  static constexpr int kAdderWarps = Ordered ? kConsumers * kAdders : 1;
+  // One for both consumers, but where one keeps the other waiting.
+  static constexpr int kAdderWarps = Ordered || BlockQ == 80 ? kConsumers * kAdders : 1;
   static constexpr int kMoverThreads = kAdders > 1 ? 256 : 128;
   static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
   // Together as many as the block was launched with: 168 a thread, or 128.
-  static constexpr int kProducerRegisters = kAdders > 1 ? 24 : 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kProducerRegisters = kAdders > 1 || BlockQ == 80 ? 24 : 40;
+  static constexpr int kConsumerRegisters = BlockQ == 80 ? 240 : 232;
+  static_assert(!kTransposesDq || (HeadDimQk == 128 && !Ordered), "the transpose has 64 dims a consumer");
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
-  static_assert(BlockQ == 64 || BlockQ == 128, "dq is shared out by columns or by rows");
+  static_assert(BlockQ == 64 || BlockQ == 80 || BlockQ == 128, "dq is shared out by columns or by rows");
 
   // Which 16 keys of a tile a consumer's thread has.
   static PA_DEVICE int key_warp(int tid) { return tid / 32; }
@@ -52,15 +61,17 @@ struct BwdWsProblem {
   static constexpr int kDqColumns = kSplitsRows ? HeadDimQk : HeadDimQk / 2;
   // Whether dq is multiplied before dv, so that it is staged while dv is in flight. In larger tiles dv comes
   // first, since p and ds need its registers.
-  static constexpr bool kDqFirst = BlockQ == 64;
+  static constexpr bool kDqFirst = BlockQ < 128;
+  // Whether room for ds is waited for before dp: 1 % faster, but in larger tiles slower by as much.
+  static constexpr bool kAsksForDsEarly = BlockQ < 128 && !Ordered;
   // Pairs of lse that wait in registers for the scores: as many as are faster so.
-  static constexpr int kLseAhead = BlockQ > 64 ? 6 : Ordered ? 3 : 4;
+  static constexpr int kLseAhead = BlockQ == 128 ? 6 : BlockQ == 80 ? 5 : Ordered ? 3 : 4;
   // Whether the step exists once for each slot; twice the larger one does not fit the instruction cache.
   static constexpr bool kUnrollsSlots = BlockQ == 64;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
   using DkTile = AccTile<float, 16, HeadDimQk>;
   using DvTile = AccTile<float, 16, HeadDimV>;
-  using DqTile = AccTile<float, 16, kDqColumns>;
+  using DqTile = AccTile<float, 16, kTransposesDq ? BlockQ : kDqColumns>;
 
   static constexpr int kBytesK = kBlockKv * HeadDimQk * 2;
   static constexpr int kBytesV = kBlockKv * HeadDimV * 2;
@@ -72,14 +83,18 @@ struct BwdWsProblem {
   static constexpr int kOffsetDo = kOffsetQ + kStages * kBytesQ;
   static constexpr int kOffsetDs = kOffsetDo + kStages * kBytesDo;
   static constexpr int kOffsetDq = kOffsetDs + kStages * kBytesDs;
-  static constexpr int kBytesDq = 16 * kDqColumns * 4;  // of a warp
-  static constexpr int kTileBytes = kOffsetDq + 4 * kConsumers * kBytesDq;
+  // dq of a consumer: groups of 16 rows, as they lie in the scratch.
+  static constexpr int kDqGroups = (kSplitsRows ? 64 : BlockQ) / DqScratch::kRows;
+  static constexpr int kBytesDqGroup = DqScratch::kRows * kDqColumns * 4;
+  static constexpr int kBytesDq = kDqGroups * kBytesDqGroup;
+  static constexpr int kTileBytes = kOffsetDq + kConsumers * kBytesDq;
 };
 
 struct BwdWsParams {
   AttnParams attn;
   CUtensorMap q, k, v, d_o;
   WorkOrder order;
+  int32_t given;  // items that are not drawn: each block's first one, unless it draws all
 };
 
 // One tile of keys and the queries that see it, as the producer describes it to the others.

@@ -12,6 +12,9 @@ struct BwdWideProblem {
   using Element = T;
   using Walk = BwdWsWalk;
   static constexpr bool kOrdered = false;
+  static constexpr bool kDrawsAll = true;
+  static constexpr bool kTriangular = false;
+  static constexpr bool kTransposesDq = false;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;

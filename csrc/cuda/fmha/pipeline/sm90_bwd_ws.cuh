@@ -6,6 +6,7 @@
 // (https://arxiv.org/abs/2407.08608); docs/deep_dives/sm90_backward.md draws it.
 #pragma once
 
+#include "fmha/pipeline/sm90_bwd_queries.cuh"
 #include "fmha/pipeline/sm90_bwd_steps.cuh"
 
 namespace portattn::sm90 {
@@ -26,7 +27,9 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   PA_DEVICE BwdWsConsumer(const AttnParams& p, char* smem, typename Steps::Shared& shared, int tid)
       : Steps(p, smem, shared, tid),
         group_(uniform(tid / 128)),
-        exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {}
+        exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {
+    if constexpr (Problem::kTransposesDq) prepare_transpose();
+  }
 
   // Accumulates dk (to be scaled) and dv of a tile that some query sees, and lets k and v go.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
@@ -48,7 +51,6 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   using Steps::clear_foreign_keys;
   using Steps::hand_ds_over;
   using Steps::lane;
-  using Steps::mask;
   using Steps::p_;
   using Steps::shared_;
   using Steps::smem_;
@@ -70,29 +72,13 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
   }
 
-  // A walk over query tiles (Problem::Walk) that has in registers all it needs: a load in a step would wait, and with
-  // it the warp, for the products that were started before it.
-  struct Queries {
-    int32_t m, left, first, last, plain_begin, plain_end;
-    PA_DEVICE explicit Queries(const BwdWsTile& tile)
-        : left(tile.steps),
-          first(Problem::Walk::first(tile)),
-          last(Problem::Walk::last(tile)),
-          plain_begin(tile.plain_begin),
-          plain_end(tile.plain_end) {
-      m = first;
-    }
-    PA_DEVICE bool is_plain() const { return m >= plain_begin && m < plain_end; }
-    PA_DEVICE void advance() {
-      m = Problem::Walk::next(m, first, last);
-      --left;
-    }
-  };
+  using Queries =
+      std::conditional_t<Problem::kTriangular, BwdTriangularQueries<Problem>, BwdAnyQueries<Problem>>;
 
-  // As Steps::wait_for_queries(), but reads nothing for a plain tile, which is whole.
+  // As Steps::wait_for_queries(), but reads nothing for a tile that is known to be whole.
   PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, const Queries& at) const {
     shared_.full[slot].wait(at_.parity());
-    if (!at.is_plain()) this->clear_foreign_queries(slot, tile, at.m);
+    if (!at.is_whole()) this->clear_foreign_queries(slot, tile, at.m(tile));
   }
 
   // One query tile, and on to the next, which is waited for while products are in flight. dq of the tile before is
@@ -109,18 +95,24 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     start_dp(slot, dp);
     wgmma_wait<1>();
     pin(s.data);
-    if (!at.is_plain()) mask(tile, at.m, s);
+    if (!at.is_plain()) this->template mask<Problem::kTriangular>(tile, at.m(tile), s);
     this->template make_probabilities<Problem::kLseAhead>(slot, s, exp_scale_, lse_log2);
     if constexpr (!First) {
       if (!Problem::kStagesLate) wait_for_staging(1 - slot);
       wait_for_ds(1 - slot);
     }
+    if (Problem::kAsksForDsEarly) wait_for_ds_room(slot);
     wgmma_wait<0>();
     pin(dp.data);
-    make_score_gradients(slot, s, dp);
-    pack_operand<T>(s, p);
-    if constexpr (!Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
-    pack_operand<T>(dp, ds);
+    if constexpr (Problem::kTransposesDq) {
+      make_operands(slot, s, dp, p, ds);
+    } else {
+      make_score_gradients(slot, s, dp);
+      pack_operand<T>(s, p);
+      if constexpr (!Problem::kDqFirst) add_product(dv, p, Problem::kOffsetDo + slot * Problem::kBytesDo);
+      pack_operand<T>(dp, ds);
+    }
+    if (!Problem::kAsksForDsEarly) wait_for_ds_room(slot);
     write_ds(slot, ds);
     if constexpr (!First) {
       if (Problem::kStagesLate) wait_for_staging(1 - slot);
@@ -138,7 +130,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
     if constexpr (Problem::kDqFirst) add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
     if constexpr (!First) hand_dq_over(1 - slot);
-    at.advance();
+    at.advance(tile);
     at_.advance();
     if (at.left > 0) {
       wait_for_queries(1 - slot, tile, at);
@@ -184,11 +176,33 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   // follows products lasts as long as they do, unless Problem::kStagesLate.
   PA_DEVICE void wait_for_staging(int slot) const { shared_.dq_empty[group_].wait(slot ^ 1); }
 
+  // ds of the slot before the last has been read, so that ds can be written there.
+  PA_DEVICE void wait_for_ds_room(int slot) const { shared_.ds_empty[slot].wait(at_.parity() ^ 1); }
+
   // This consumer's share of dq of the slot before.
   PA_DEVICE void start_dq(int slot, DqTile& dq) const {
     constexpr int kSlab = Problem::kBlockKv * kSlabBytes;
     const int row_slab = Problem::kSplitsRows ? group_ : 0, col_slab = Problem::kSplitsRows ? 0 : group_;
-    Steps::start_dq(slot, dq, row_slab * kSlab, k_offset() + col_slab * Problem::kDqColumns / kBoxColumns * kSlab);
+    const int k = k_offset() + col_slab * Problem::kDqColumns / kBoxColumns * kSlab;
+    if constexpr (Problem::kTransposesDq) {
+      start_dq_transposed(slot, dq, k);
+    } else {
+      Steps::start_dq(slot, dq, row_slab * kSlab, k);
+    }
+  }
+  // dq^T = k^T ds, of the 64 dims from that place on in k.
+  PA_DEVICE void start_dq_transposed(int slot, DqTile& dq, int k_offset) const {
+    const uint64_t k = descriptor_transposed(smem_address(smem_) + k_offset, Problem::kBlockKv * kSlabBytes);
+    const uint64_t ds = descriptor(smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs);
+    pin(dq.data);
+    wgmma_fence();
+    PA_UNROLL
+    for (int step = 0; step < Steps::kKeySteps; ++step) {
+      const int slab = step / 4, in_slab = step % 4 * 32;
+      wgmma<0, 1>(dq.data, advance(k, step * 16 * kSlabBytes),
+                  advance(ds, slab * Problem::kBlockQ * kSlabBytes + in_slab), step > 0, T{});
+    }
+    wgmma_commit();
   }
 
   // dp -> ds
@@ -205,28 +219,66 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
   }
 
-  // ds [keys, queries] of this warp to shared memory, for the products of both consumers.
-  PA_DEVICE void write_ds(int slot, const Operand& ds) const {
-    const int tid = opaque(tid_);  // so that addresses are computed here, not kept in registers
-    const int row = tid / 32 * 16 + tid % 16, first_chunk = tid % 32 / 16 ^ row % 8;
-    const uint32_t out = smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row * kSlabBytes;
-    shared_.ds_empty[slot].wait(at_.parity() ^ 1);
+  // p and dp -> operands p and ds, 16 queries at a time, so that both fit where the scores were. ds depends on p by
+  // a zero that ptxas does not know to be one: else it packs p where dv needs it, behind dq, and has no registers for
+  // both forms of it until then.
+  PA_DEVICE void make_operands(int slot, const ScoreTile& s, const ScoreTile& dp, Operand& p, Operand& ds) const {
     PA_UNROLL
     for (int k = 0; k < Steps::kQuerySteps; ++k) {
-      const int slab = k / 4, chunk = first_chunk ^ k % 4 * 2;
-      store_matrices(out + slab * Problem::kBlockKv * kSlabBytes + chunk * 16, ds[k]);
+      float2 minus_delta[2];
+      PA_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int r = i % 2, c = 4 * k + i / 2 * 2;
+        if (r == 0) minus_delta[i / 2] = load_pair(shared_.minus_delta[slot] + c * 4 + lane() % 4 * 2);
+        const float2 x = minus_delta[i / 2];
+        p[k][i] = sm80::pack2<T>(s.at(r, c), s.at(r, c + 1));
+        ds[k][i] = sm80::pack2<T>(s.at(r, c) * (dp.at(r, c) + x.x), s.at(r, c + 1) * (dp.at(r, c + 1) + x.y)) |
+                   (p[k][i] & zero_);
+      }
     }
   }
-  // This warp's share of dq to shared memory, in the order of the scratch.
+
+  // ds of this warp to shared memory, for the products of both consumers: [keys, queries], or for the transpose of dq
+  // [queries, keys].
+  PA_DEVICE void write_ds(int slot, const Operand& ds) const {
+    if constexpr (Problem::kTransposesDq) {
+      const uint32_t out = ds_place_ + slot * Problem::kBytesDs;
+      PA_UNROLL
+      for (int k = 0; k < Steps::kQuerySteps; ++k) store_matrices_transposed(out + k * 16 * kSlabBytes, ds[k]);
+    } else {
+      const int tid = opaque(tid_);  // so that addresses are computed here, not kept in registers
+      const int row = tid / 32 * 16 + tid % 16, first_chunk = tid % 32 / 16 ^ row % 8;
+      const uint32_t out = smem_address(smem_) + Problem::kOffsetDs + slot * Problem::kBytesDs + row * kSlabBytes;
+      PA_UNROLL
+      for (int k = 0; k < Steps::kQuerySteps; ++k) {
+        const int slab = k / 4, chunk = first_chunk ^ k % 4 * 2;
+        store_matrices(out + slab * Problem::kBlockKv * kSlabBytes + chunk * 16, ds[k]);
+      }
+    }
+  }
+  // Of slot 0: a consumer has a slab of its 64 keys, a warp two chunks of it.
+  PA_DEVICE void prepare_transpose() {
+    const int tid = tid_ % 128, row = tid % 8 + tid % 32 / 16 * 8, chunk = (tid / 32 * 2 + tid / 8 % 2) ^ row % 8;
+    ds_place_ = opaque(smem_address(smem_) + Problem::kOffsetDs +
+                       (tid_ / 128 * Problem::kBlockQ + row) * kSlabBytes + chunk * 16);
+    zero_ = static_cast<uint32_t>(p_.batch) >> 31;
+  }
+
+  // This warp's share of dq to shared memory, in the order of the scratch: a group of rows, or 16 dims of each.
   PA_DEVICE void stage_dq(int slot, DqTile& dq) {
     pin(dq.data);
     release(shared_.ds_empty[slot]);
+    constexpr int kBlocks = DqTile::kN / 8;
+    constexpr int kBlocksOfGroup = Problem::kTransposesDq ? DqScratch::kRows / 8 : kBlocks;
+    constexpr int kBytesWarp = kBlocksOfGroup * 32 * sizeof(float4);
     const float scale = p_.attn_scale;
-    float4* staging = reinterpret_cast<float4*>(smem_ + Problem::kOffsetDq + warp() * Problem::kBytesDq) + lane();
+    char* const out =
+        smem_ + Problem::kOffsetDq + warp() * kBytesWarp + group_ * (Problem::kBytesDq - 4 * kBytesWarp);
     PA_UNROLL
-    for (int n = 0; n < DqTile::kN / 8; ++n) {
-      staging[n * 32] = make_float4(dq.at(0, 2 * n) * scale, dq.at(0, 2 * n + 1) * scale, dq.at(1, 2 * n) * scale,
-                                    dq.at(1, 2 * n + 1) * scale);
+    for (int n = 0; n < kBlocks; ++n) {
+      float4* const staging = reinterpret_cast<float4*>(out + n / kBlocksOfGroup * Problem::kBytesDqGroup) + lane();
+      staging[n % kBlocksOfGroup * 32] = make_float4(dq.at(0, 2 * n) * scale, dq.at(0, 2 * n + 1) * scale,
+                                                     dq.at(1, 2 * n) * scale, dq.at(1, 2 * n + 1) * scale);
     }
   }
   PA_DEVICE void hand_dq_over(int slot) {
@@ -236,6 +288,8 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   }
 
   int group_;           // of consumers
+  uint32_t ds_place_;   // of this thread, in shared memory
+  uint32_t zero_;
   int key_buffer_ = 0;  // of the tile
   float exp_scale_;
 };

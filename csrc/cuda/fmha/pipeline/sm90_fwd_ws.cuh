@@ -59,7 +59,6 @@ class FwdWsConsumer {
 
  private:
   static constexpr int kSteps = Problem::kBlockKv / 16;  // of p v
-  static constexpr int kThreads = 128 * Problem::kConsumers;
   // Where products are long, as they are where queries have one buffer, turns cost more than they bring.
   static constexpr bool kTurns = Problem::kConsumers > 1 && Problem::kQueryBuffers > 1;
 
@@ -247,15 +246,16 @@ class FwdWsConsumer {
     mask_tile(s, tid % 32, here.visible, here.rows.first + tid / 32 * 16, n * Problem::kBlockKv);
   }
 
-  // Rows of v past the sequence: only the last block of a sequence has any, the first that is taken.
+  // Rows of v past the sequence: only the last block of a sequence has any, the first that is taken. Each consumer
+  // clears all of them: writing the same zeros takes less time than waiting for the others.
   PA_DEVICE void clear_foreign_rows(const FwdWsTile& tile) const {
     const int32_t valid = tile.visible.seqlen_kv() - (tile.blocks.end - 1) * Problem::kBlockKv;
     if (valid >= Problem::kBlockKv) return;
     shared_.v_full[at_.index()].wait(at_.parity());
-    clear_rows<Problem::kBlockKv, Problem::kColsV, kThreads>(smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV,
-                                                             valid, tid_);
+    clear_rows<Problem::kBlockKv, Problem::kColsV, 128>(smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV,
+                                                        valid, tid_ % 128);
     fence_async_proxy();
-    named_sync(1 + Problem::kConsumers, kThreads);  // all consumers have cleared their share
+    named_sync(1 + Problem::kConsumers + group_, 128);  // this one has
   }
 
   char* smem_;

@@ -24,8 +24,10 @@ PA_DEVICE void pack_operand(const Tile& tile, uint32_t (&out)[Tile::kN / 16][4])
 template <int Rows, int Cols, int Threads>
 PA_DEVICE void clear_rows(char* tile, int valid, int tid) {
   constexpr int kChunks = kSlabBytes / 16;
+  PA_NO_UNROLL
   for (int slab = 0; slab < Cols / kBoxColumns; ++slab) {
     uint4* chunks = reinterpret_cast<uint4*>(tile + slab * Rows * kSlabBytes);
+    PA_NO_UNROLL
     for (int i = valid * kChunks + tid; i < Rows * kChunks; i += Threads) chunks[i] = make_uint4(0, 0, 0, 0);
   }
 }

@@ -25,6 +25,7 @@ struct Arch {
   template <class T, int Cols>
   using SmemLayout = gfx942::SmemLayout<T, Cols>;
   using ScratchLayout = gfx942::ScratchLayout;
+  using TransposedScratchLayout = void;  // no kernel computes dq so
   template <class T>
   using SmemType = T;
 

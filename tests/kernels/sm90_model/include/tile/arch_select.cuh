@@ -17,6 +17,7 @@ struct Arch {
   template <int M, int N>
   using ResultLayout = sm80::AccLayout<M, N>;
   using ScratchLayout = sm80::ScratchLayout;
+  using TransposedScratchLayout = sm80::TransposedScratchLayout;
 
   template <class V, class Op>
   static V row_reduce(V v, Op op) {

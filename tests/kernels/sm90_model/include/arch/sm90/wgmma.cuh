@@ -97,6 +97,16 @@ inline void store_matrices(uint32_t address, const uint32_t (&x)[4]) {
   }
 }
 
+inline void store_matrices_transposed(uint32_t address, const uint32_t (&x)[4]) {
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t row = model::exchange(address, matrix * 8 + model::lane() % 4 * 2 + i);
+      const auto element = static_cast<uint16_t>(x[matrix] >> 16 * i);
+      std::memcpy(model::block().smem + row + model::lane() / 4 * 2, &element, 2);
+    }
+  }
+}
+
 inline float2 load_pair(const float* pair) { return {pair[0], pair[1]}; }
 
 }  // namespace portattn::sm90
