@@ -41,9 +41,9 @@ class BwdSteps {
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
     const int tid = tid_ % 128;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, 128>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ, valid,
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, 128, true>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ, valid,
                                                            tid);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, 128>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo, valid,
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, 128, true>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo, valid,
                                                           tid);
     PA_NO_UNROLL
     for (int row = valid + tid; row < Problem::kBlockQ; row += 128) {
@@ -56,8 +56,8 @@ class BwdSteps {
   PA_DEVICE void clear_foreign_keys(const BwdWsTile& tile, int k_offset) const {
     const int valid = tile.rows.valid, tid = tid_ % 128;
     if (valid >= Problem::kBlockKv) return;
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, 128>(smem_ + k_offset, valid, tid);
-    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, 128>(smem_ + Problem::kOffsetV, valid, tid);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimQk, 128, true>(smem_ + k_offset, valid, tid);
+    clear_rows<Problem::kBlockKv, Problem::kHeadDimV, 128, true>(smem_ + Problem::kOffsetV, valid, tid);
     all_cleared();
   }
   PA_DEVICE void all_cleared() const {

@@ -246,16 +246,17 @@ class FwdWsConsumer {
     mask_tile(s, tid % 32, here.visible, here.rows.first + tid / 32 * 16, n * Problem::kBlockKv);
   }
 
-  // Rows of v past the sequence: only the last block of a sequence has any, the first that is taken. Each consumer
-  // clears all of them: writing the same zeros takes less time than waiting for the others.
+  // Rows of v past the sequence: only the last block of a sequence has any, the first that is taken.
   PA_DEVICE void clear_foreign_rows(const FwdWsTile& tile) const {
     const int32_t valid = tile.visible.seqlen_kv() - (tile.blocks.end - 1) * Problem::kBlockKv;
     if (valid >= Problem::kBlockKv) return;
     shared_.v_full[at_.index()].wait(at_.parity());
-    clear_rows<Problem::kBlockKv, Problem::kColsV, 128>(smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV,
-                                                        valid, tid_ % 128);
+    constexpr bool kAlone = Problem::kClearsAlone;
+    constexpr int kThreads = kAlone ? 128 : 128 * Problem::kConsumers;
+    char* const v = smem_ + Problem::kOffsetV + at_.index() * Problem::kBytesV;
+    clear_rows<Problem::kBlockKv, Problem::kColsV, kThreads, kAlone>(v, valid, kAlone ? tid_ % 128 : tid_);
     fence_async_proxy();
-    named_sync(1 + Problem::kConsumers + group_, 128);  // this one has
+    named_sync(1 + Problem::kConsumers + (kAlone ? group_ : 0), kThreads);  // all is cleared
   }
 
   char* smem_;

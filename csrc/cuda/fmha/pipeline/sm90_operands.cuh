@@ -21,14 +21,22 @@ PA_DEVICE void pack_operand(const Tile& tile, uint32_t (&out)[Tile::kN / 16][4])
 
 // Zeros in rows [valid, Rows) of a tile, by `Threads` threads. What the TMA loads past a sequence is anything, NaN too,
 // and 0 * NaN is NaN. Before products read the tile, every thread needs fence_async_proxy() and all have to meet.
-template <int Rows, int Cols, int Threads>
+// Compact: in little code, for steps that hardly fit the instruction cache.
+template <int Rows, int Cols, int Threads, bool Compact = false>
 PA_DEVICE void clear_rows(char* tile, int valid, int tid) {
   constexpr int kChunks = kSlabBytes / 16;
-  PA_NO_UNROLL
-  for (int slab = 0; slab < Cols / kBoxColumns; ++slab) {
-    uint4* chunks = reinterpret_cast<uint4*>(tile + slab * Rows * kSlabBytes);
+  if constexpr (Compact) {
     PA_NO_UNROLL
-    for (int i = valid * kChunks + tid; i < Rows * kChunks; i += Threads) chunks[i] = make_uint4(0, 0, 0, 0);
+    for (int slab = 0; slab < Cols / kBoxColumns; ++slab) {
+      uint4* chunks = reinterpret_cast<uint4*>(tile + slab * Rows * kSlabBytes);
+      PA_NO_UNROLL
+      for (int i = valid * kChunks + tid; i < Rows * kChunks; i += Threads) chunks[i] = make_uint4(0, 0, 0, 0);
+    }
+  } else {
+    for (int slab = 0; slab < Cols / kBoxColumns; ++slab) {
+      uint4* chunks = reinterpret_cast<uint4*>(tile + slab * Rows * kSlabBytes);
+      for (int i = valid * kChunks + tid; i < Rows * kChunks; i += Threads) chunks[i] = make_uint4(0, 0, 0, 0);
+    }
   }
 }
 
