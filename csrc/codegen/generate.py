@@ -44,6 +44,7 @@ FmhaKernel entry_{kernel} = {{
     {takes_name},
     run_{kernel},
     {row_stats},
+    {orders_dq},
     {transposed_dq}}};
 
 }}  // namespace portattn
@@ -79,8 +80,7 @@ FWD_WS = (
     "{min_seqlen}, {min_seqlen_causal}>>"
 )
 
-BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}, ORDERED>>"
-BWD_WS_LONG = BWD_WS.replace("ORDERED", "false, {min_seqlen}, {min_seqlen_causal}")
+BWD_WS = "FmhaBwdWs<sm90::BwdWsProblem<{type}, {slabs_qk}, {slabs_v}, {block_q}, WHICH>>"
 BWD_WIDE = "FmhaBwdWide<sm90::BwdWideProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_kv}>>"
 
 
@@ -90,14 +90,17 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
     return Kind(header, base.replace("EXTRAS", str(extras).lower()), "" if extras else "!has_extras(params)")
 
 
-def warp_specialised_backward(*, ordered: bool) -> Kind:
-    base = BWD_WS.replace("ORDERED", str(ordered).lower())
-    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=ordered, row_stats=True)
+def warp_specialised_backward(which: str, *, orders_dq: bool = False, transposed_dq: bool = False) -> Kind:
+    return Kind(
+        "bwd_ws",
+        BWD_WS.replace("WHICH", which),
+        "takes_fmha_bwd_ws<{kernel}>(params)",
+        orders_dq=orders_dq,
+        row_stats=True,
+        transposed_dq=transposed_dq,
+    )
 
 
-WARP_SPECIALISED_LONG_BACKWARD = Kind(
-    "bwd_ws", BWD_WS_LONG, "takes_fmha_bwd_ws<{kernel}>(params)", row_stats=True, transposed_dq=True
-)
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
 WARP_SPECIALISED_PACKED = Kind("fwd_ws", FWD_WS, "params.q_side.is_thd && takes_fmha_fwd_ws<{kernel}>(params)")
 PINGPONG = Kind("fwd_pingpong", "FmhaFwdPingpong<{type}, {head_dim_qk}>", "takes_fmha_fwd_pingpong<{kernel}>(params)")
@@ -114,9 +117,9 @@ FORWARD = {
     "fwd": generic("fwd", FWD, extras=True),
 }
 BACKWARD = {
-    "bwd_ws_long": WARP_SPECIALISED_LONG_BACKWARD,
-    "bwd_ws": warp_specialised_backward(ordered=False),
-    "bwd_ws_ordered": warp_specialised_backward(ordered=True),
+    "bwd_ws_ordered": warp_specialised_backward("true, {max_seqlen}, {max_seqlen_causal}", orders_dq=True),
+    "bwd_ws_long": warp_specialised_backward("false, {min_seqlen}, {min_seqlen_causal}", transposed_dq=True),
+    "bwd_ws": warp_specialised_backward("false"),
     "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)", row_stats=True),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
@@ -239,6 +242,7 @@ class Instance:
             takes=takes,
             takes_name=f"takes_{kernel}" if takes else "nullptr",
             row_stats=str(how.row_stats).lower(),
+            orders_dq=str(how.orders_dq).lower(),
             transposed_dq=str(how.transposed_dq).lower(),
         )
 

@@ -42,8 +42,7 @@ void place_plan(const WorkspaceLayout& layout, void* workspace, WorkspacePiece s
 KernelChoice choose_kernel(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction) {
   if (resolved.row->choose != nullptr) return resolved.row->choose(launch, direction);
   const Tiling& tiling = resolved.layout(direction).tiling;
-  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum, tiling.row_stats,
-                      false};
+  return KernelChoice{resolved.row->name, tiling.tile_rows_q, tiling.tile_rows_kv, tiling.dq_accum};
 }
 
 NVTEStatus plan_sequences(const Launch& launch, const ResolvedConfig& resolved, NVTEDirection direction,
@@ -102,6 +101,7 @@ NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved,
   const Plugin& plugin = *resolved.device.plugin;
   if (!choice.dq_accum) params->dq_accum = DqScratch();
   if (!choice.row_stats) params->row_stats = RowStats();
+  if (!choice.orders_dq) params->dq_accum.turns = nullptr;
   params->dq_accum.transposed = choice.transposed_dq;
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, choice, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {

@@ -17,7 +17,7 @@ struct Tiling {
   bool delta = true;          // the backward is given delta
   bool work_counter = false;  // kernels may count the items that their blocks have taken
   bool dq_accum = false;      // the backward may add dq up in float; needs delta's launch, which zeroes it
-  bool dq_turns = false;      // likewise, in a fixed order
+  bool dq_turns = false;      // likewise, or in a fixed order
   bool row_stats = false;     // the backward may read delta's row_stats
 };
 

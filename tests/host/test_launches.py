@@ -216,6 +216,7 @@ def test_a_launch_before_the_kernel_zeroes_its_counter_of_work(
         ({"num_heads_kv": 1}, True, False),
         ({"deterministic": 1}, False, False),
         ({"deterministic": 1, "num_heads_kv": 1}, True, True),
+        ({"num_heads_kv": 1, "window_left": 2}, True, True),
     ],
 )
 def test_a_kernel_finds_where_it_adds_dq_and_whether_in_turns(

@@ -87,9 +87,9 @@ Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool
     take_finer(&tiling.tile_rows_kv, *kernels.main);
     if (!kernels.adds_dq(deterministic)) take_finer(&tiling.tile_rows_q, *kernels.dq);
     if (kernels.adds_dq(deterministic)) tiling.dq_accum = true;
+    if (kernels.main->orders_dq) tiling.dq_turns = true;
     if (kernels.main->row_stats) tiling.row_stats = true;
   }
-  tiling.dq_turns = tiling.dq_accum && deterministic;
   return tiling;
 }
 
@@ -135,12 +135,13 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const FmhaInstance& instance = instance_of(launch);
   if (direction == NVTE_FORWARD) {
     const FmhaKernel& kernel = forward_kernel(instance, launch.params);
-    return KernelChoice{kernel.name, kernel.planned_rows, 0, false, false, false};
+    return KernelChoice{kernel.name, kernel.planned_rows, 0};
   }
   const FmhaBackward& kernels = backward_kernels(instance, launch.params);
   const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
-  return KernelChoice{kernels.main->name, adds_dq ? 0 : kernels.dq->planned_rows, kernels.main->planned_rows, adds_dq,
-                      kernels.main->row_stats, kernels.main->transposed_dq};
+  const FmhaKernel& main = *kernels.main;
+  return KernelChoice{main.name,      adds_dq ? 0 : kernels.dq->planned_rows, main.planned_rows, adds_dq,
+                      main.orders_dq, main.transposed_dq,                     main.row_stats};
 }
 
 int forward(const Launch& launch) {

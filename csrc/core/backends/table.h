@@ -35,14 +35,15 @@ struct Launch {
 };
 
 // The kernel that a call gets, the rows of the tiles that it wants planned, at least those of the row's `tiling`, and
-// whether a backward adds dq up in dq_accum, reads row_stats and transposes dq_accum.
+// whether a backward adds dq up in dq_accum, in a fixed order and transposed there, and reads row_stats.
 struct KernelChoice {
   const char* name;
   int32_t tile_rows_q;
   int32_t tile_rows_kv;
-  bool dq_accum;
-  bool row_stats;
-  bool transposed_dq;
+  bool dq_accum = false;
+  bool orders_dq = false;
+  bool transposed_dq = false;
+  bool row_stats = false;
 };
 
 struct BackendRow {

@@ -81,12 +81,12 @@ int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
 template <class Kernel>
 bool takes_fmha_bwd_ws(const AttnParams& p) {
   using Problem = typename Kernel::Problem;
-  if constexpr (Problem::kTriangular) {
-    if (!is_triangular(p) || p.head_dim_qk % 16 != 0) return false;  // of the transpose, 16 dims lie together
-    const int64_t least = p.window_right >= 0 ? Problem::kMinSeqlenCausal : Problem::kMinSeqlen;
-    if (rows_of_sequence(p.q_side, p.batch) < least) return false;
-  }
-  return !has_extras(p) && p.deterministic == Problem::kOrdered && num_items_fmha_bwd_ws<Kernel>(p) <= kMostItems;
+  if (has_extras(p) || num_items_fmha_bwd_ws<Kernel>(p) > kMostItems) return false;
+  // Of a transpose, 16 dims lie together in the scratch.
+  if (Problem::kTriangular && (!is_triangular(p) || p.head_dim_qk % 16 != 0)) return false;
+  const int64_t rows = rows_of_sequence(p.q_side, p.batch);
+  const int64_t bound = p.window_right >= 0 ? Problem::kSeqlenCausal : Problem::kSeqlen;
+  return Problem::kOrdered ? p.deterministic || rows <= bound : !p.deterministic && rows >= bound;
 }
 
 template <class Kernel>

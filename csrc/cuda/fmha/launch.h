@@ -13,13 +13,16 @@ struct FmhaKernel {
   int32_t planned_rows;  // rows of the tiles that the caller must plan for: queries, or a backward's keys
   bool (*takes)(const AttnParams& params);  // which calls it serves; null = all
   int (*run)(const AttnParams& params, void* stream);
-  bool row_stats;      // whether a backward reads AttnParams::row_stats
-  bool transposed_dq;  // and adds dq up as DqScratch::transposed says
+  // Of a backward: whether it reads AttnParams::row_stats, adds dq up in a fixed order, by DqScratch::turns, and as
+  // DqScratch::transposed says.
+  bool row_stats = false;
+  bool orders_dq = false;
+  bool transposed_dq = false;
 };
 
 // Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, as delta has left it; with dq_accum
-// null it leaves dq to `dq`, which is deterministic and plans for tiles of queries. Where `dq` is null, `main` is for
-// deterministic calls, and adds in a fixed order; or there are no deterministic calls, see takes_every_call().
+// null it leaves dq to `dq`, which is deterministic and plans for tiles of queries. Where `dq` is null, `main` serves
+// deterministic calls, too, and adds in a fixed order; or there are no deterministic calls, see takes_every_call().
 struct FmhaBackward {
   const FmhaKernel* main;
   const FmhaKernel* dq;

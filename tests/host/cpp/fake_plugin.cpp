@@ -116,7 +116,9 @@ int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
 int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
 int fmha_bwd_dq(const AttnParams& p, void*) { return note_call("fmha_bwd_dq", p); }
 int fmha_bwd_ordered(const AttnParams& p, void*) { return note_call("fmha_bwd_ordered", p); }
-bool takes_one_kv_head(const AttnParams& p) { return p.deterministic && p.num_heads_kv == 1; }
+bool takes_one_kv_head(const AttnParams& p) {
+  return p.num_heads_kv == 1 && (p.deterministic || p.window_left == 2);
+}
 int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
 int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
 int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }
@@ -145,15 +147,15 @@ int read_back(void* host, const void* device, int64_t bytes, void*, bool* is_rea
 
 // One kernel for each step, and a backward for deterministic calls of one kv head, which reads row stats. No two of
 // their tile sizes are equal.
-const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd, false};
-const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd, false};
-const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq, false};
+const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
+const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd};
+const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq};
 const FmhaKernel* const kForward[] = {&kFwd};
 // Of an instance that does not take every call: the table must not ask it for more.
 bool takes_none(const AttnParams&) { return false; }
-const FmhaKernel kFwdPartial = {"fake_fwd_partial", 48, takes_none, fmha_fwd, false};
+const FmhaKernel kFwdPartial = {"fake_fwd_partial", 48, takes_none, fmha_fwd};
 const FmhaKernel* const kPartialForward[] = {&kFwdPartial};
-const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true};
+const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true, true};
 const FmhaBackward kBackward[] = {{&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
 
 // Without instances of its own: one for every dtype, up to head dim 128.

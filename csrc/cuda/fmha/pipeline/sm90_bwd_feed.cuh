@@ -28,21 +28,30 @@ class BwdWsProducer {
     PA_NO_UNROLL
     for (;;) {
       describe(index, number);
-      const KeySlot keys{number};
-      shared_.k_empty[keys.index()].wait(keys.parity() ^ 1);
-      shared_.described[keys.index()].arrive();
+      tell_helpers(number);
       const BwdWsTile& tile = *opaque(&shared_.tile(tile_slot(number)));
       if (!tile.exists) break;
-      load(tile, keys);
+      load(tile, KeySlot{number});
       number = tile.number + 1;  // from there, since there is no register for it
       await_previous_kernel();   // it zeroes next_item
       index = params_.given + atomicAdd(p_.next_item, 1);
     }
-    shared_.kv_full[KeySlot{number}.index()].arrive();
+    const KeySlot keys{number};
+    shared_.k_empty[keys.index()].wait(keys.parity() ^ 1);
+    shared_.kv_full[keys.index()].arrive();
   }
 
  private:
   using KeySlot = RingSlot<Problem::kKeyBuffers>;
+
+  // That a tile is described, when they have followed the one before the last.
+  PA_DEVICE void tell_helpers(uint32_t number) const {
+    if constexpr (Problem::kAdderWarps > 0) {
+      const RingSlot<2> slot{number};
+      shared_.followed[slot.index()].wait(slot.parity() ^ 1);
+      shared_.described[slot.index()].arrive();
+    }
+  }
 
   PA_DEVICE void describe(int32_t index, uint32_t number) const {
     BwdWsTile* tile = opaque(&shared_.tile(opaque(tile_slot(number))));
@@ -106,22 +115,41 @@ class BwdWsProducer {
     tile->shared_end = shared.end;
   }
 
-  // k before the tile before has let its v go: k may have a place of its own.
+  // What is let go first arrives first: k, where it has a place of its own, else v.
   PA_DEVICE void load(const BwdWsTile& tile, const KeySlot& keys) {
+    constexpr bool kKeysFirst = Problem::kKeyBuffers > 1;
     Barrier& arrived = shared_.kv_full[keys.index()];
-    const int32_t kv_batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
-    const int32_t kv_row = static_cast<int32_t>(tile.kv_rows.start) + tile.rows.first;
+    wait_for_room<kKeysFirst>(tile, keys);
     if (tile.steps > 0) {
       arrived.arrive_expect(Problem::kBytesK + Problem::kBytesV);
-      load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_ + keys.index() * Problem::kBytesK, params_.k, arrived,
-                                                        kv_row, tile.item.head, kv_batch, kEvictFirst);
+      load_keys_or_values<kKeysFirst>(tile, keys, arrived);
     }
-    shared_.v_empty.wait(tile.number % 2 ^ 1);
+    wait_for_room<!kKeysFirst>(tile, keys);
     if (tile.steps == 0) return arrived.arrive();
-    load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, arrived, kv_row,
-                                                     tile.item.head, kv_batch, kEvictFirst);
+    load_keys_or_values<!kKeysFirst>(tile, keys, arrived);
     PA_NO_UNROLL
     for (typename Problem::Walk at(tile); at.left > 0; at.advance(tile)) load_queries(tile, at.head, at.m);
+  }
+
+  template <bool Keys>
+  PA_DEVICE void wait_for_room(const BwdWsTile& tile, const KeySlot& keys) const {
+    if constexpr (Keys) {
+      shared_.k_empty[keys.index()].wait(keys.parity() ^ 1);
+    } else {
+      shared_.v_empty.wait(tile.number % 2 ^ 1);
+    }
+  }
+  template <bool Keys>
+  PA_DEVICE void load_keys_or_values(const BwdWsTile& tile, const KeySlot& keys, Barrier& arrived) const {
+    const int32_t batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
+    const int32_t row = static_cast<int32_t>(tile.kv_rows.start) + tile.rows.first;
+    if constexpr (Keys) {
+      load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_ + keys.index() * Problem::kBytesK, params_.k, arrived, row,
+                                                        tile.item.head, batch, kEvictFirst);
+    } else {
+      load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, arrived, row,
+                                                       tile.item.head, batch, kEvictFirst);
+    }
   }
 
   PA_DEVICE void load_queries(const BwdWsTile& tile, int32_t head, int32_t m) {
@@ -151,20 +179,20 @@ class BwdWsProducer {
   RingSlot<Problem::kStages> at_;
 };
 
-// What a helper warp does for every tile of its block: f(tile), and then it lets the tile go.
+// What a helper warp does for every tile of its block: f(tile).
 template <class Problem, class F>
 PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int tid, F f) {
   uint32_t number = 0;
   PA_NO_UNROLL
   for (;;) {
-    const RingSlot<Problem::kKeyBuffers> keys{number};
-    shared.described[keys.index()].wait(keys.parity());
+    const RingSlot<2> slot{number};
+    shared.described[slot.index()].wait(slot.parity());
     const BwdWsTile& tile = *opaque(&shared.tile(tile_slot(number)));
     if (!tile.exists) break;
     f(tile);
     number = tile.number + 1;  // from there, since where dq is ordered f has no register for it
     warp_sync();               // all lanes have read the tile
-    if (opaque(tid) % 32 == 0) shared.k_empty[RingSlot<Problem::kKeyBuffers>{number - 1}.index()].arrive();
+    if (opaque(tid) % 32 == 0) shared.followed[RingSlot<2>{number - 1}.index()].arrive();
   }
 }
 

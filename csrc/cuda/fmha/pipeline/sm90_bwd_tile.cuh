@@ -13,15 +13,15 @@ namespace portattn::sm90 {
 struct BwdWsWalk;
 struct BwdWsOrderedWalk;
 
-// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh). MinSeqlen, and MinSeqlenCausal: queries a sequence, on
-// average, from which on it is the faster one.
-template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered, int MinSeqlen = 0, int MinSeqlenCausal = 0>
+// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh). Seqlen, and SeqlenCausal: queries a sequence, on average,
+// from which on the kernel is taken; or, where dq is ordered and need not be, up to which.
+template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered, int Seqlen = 0, int SeqlenCausal = 0>
 struct BwdWsProblem {
   using Element = T;
   using Walk = std::conditional_t<Ordered, BwdWsOrderedWalk, BwdWsWalk>;
   static constexpr bool kOrdered = Ordered;
   static constexpr bool kDrawsAll = Ordered;  // items, its first too
-  static constexpr int64_t kMinSeqlen = MinSeqlen, kMinSeqlenCausal = MinSeqlenCausal;
+  static constexpr int64_t kSeqlen = Seqlen, kSeqlenCausal = SeqlenCausal;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;
@@ -125,9 +125,10 @@ PA_DEVICE int tile_slot(uint32_t number) { return static_cast<int>(number % kBwd
 template <class Problem>
 struct BwdFeedShared {
   static constexpr int kStages = Problem::kStages;
-  // Of tiles, in turn. kv_full: k and v are there. k_empty: helpers have let the tile go, too.
+  // Of tiles, in turn. described: for helper warps; they have added a tile's last dq when they have followed it. kv_full:
+  // k and v are there.
   static constexpr int kKeyBuffers = Problem::kKeyBuffers;
-  Barrier described[kKeyBuffers], kv_full[kKeyBuffers], k_empty[kKeyBuffers], v_empty;
+  Barrier described[2], followed[2], kv_full[kKeyBuffers], k_empty[kKeyBuffers], v_empty;
   Barrier full[kStages], empty[kStages];
   alignas(16) float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing
   alignas(16) float minus_delta[kStages][Problem::kBlockQ];  // past a sequence's rows both are cleared
@@ -135,13 +136,15 @@ struct BwdFeedShared {
 
   PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
 
-  // Helper warps read the tile's description: those that add dq.
-  PA_DEVICE void init_feed(int helper_warps) {
+  PA_DEVICE void init_feed() {
     v_empty.init(Problem::kConsumers * 4);
+    for (int i = 0; i < 2 && Problem::kAdderWarps > 0; ++i) {
+      described[i].init(1);
+      followed[i].init(Problem::kAdderWarps);
+    }
     for (int b = 0; b < kKeyBuffers; ++b) {
-      described[b].init(1);
       kv_full[b].init(1);
-      k_empty[b].init(Problem::kConsumers * 4 + helper_warps);
+      k_empty[b].init(Problem::kConsumers * 4);
     }
     for (int s = 0; s < kStages; ++s) {
       full[s].init(1);
@@ -157,7 +160,7 @@ struct BwdWsShared : BwdFeedShared<Problem> {
   Barrier ds_full[kStages], ds_empty[kStages], dq_full[kConsumers][Problem::kAdders], dq_empty[kConsumers];
 
   PA_DEVICE void init() {
-    this->init_feed(Problem::kAdderWarps);
+    this->init_feed();
     for (int s = 0; s < kStages; ++s) {
       ds_full[s].init(kConsumers * 4);
       ds_empty[s].init(kConsumers * 4);

@@ -13,6 +13,8 @@ struct BwdWideProblem {
   using Walk = BwdWsWalk;
   static constexpr bool kOrdered = false;
   static constexpr bool kDrawsAll = true;
+  static constexpr int64_t kSeqlen = 0, kSeqlenCausal = 0;
+  static constexpr int kAdderWarps = 0;
   static constexpr bool kTriangular = false;
   static constexpr bool kTransposesDq = false;
   static constexpr int kHeadDimQk = HeadDimQk;
@@ -69,7 +71,7 @@ struct BwdWsShared<BwdWideProblem<T, HeadDimQk, HeadDimV, BlockKv>>
   Barrier p_full[kDsBuffers], ds_full[kDsBuffers], ds_empty[kDsBuffers];
 
   PA_DEVICE void init() {
-    this->init_feed(0);
+    this->init_feed();
     for (int s = 0; s < kDsBuffers; ++s) {
       p_full[s].init(4);
       ds_full[s].init(Problem::kBlockKv / 16);
