@@ -140,8 +140,11 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const FmhaBackward& kernels = backward_kernels(instance, launch.params);
   const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
   const FmhaKernel& main = *kernels.main;
-  return KernelChoice{main.name,      adds_dq ? 0 : kernels.dq->planned_rows, main.planned_rows, adds_dq,
-                      main.orders_dq, main.transposed_dq,                     main.row_stats};
+  KernelChoice choice{main.name, adds_dq ? 0 : kernels.dq->planned_rows, main.planned_rows, adds_dq};
+  choice.orders_dq = main.orders_dq;
+  choice.transposed_dq = main.transposed_dq;
+  choice.row_stats = main.row_stats;
+  return choice;
 }
 
 int forward(const Launch& launch) {

@@ -159,8 +159,8 @@ PA_DEVICE void mask_tile(Tile& s, int lane, const Visibility& v, int32_t row0, i
   });
 }
 
-// The same of a transposed tile: rows are keys from key0 on, columns queries from row0 on. Of a triangular mask, queries
-// past the sequence are left as they are.
+// The same of a transposed tile: rows are keys from key0 on, columns queries from row0 on. Of a triangular mask,
+// queries past the sequence are left as they are.
 template <bool Triangular = false, class Tile>
 PA_DEVICE void mask_transposed_tile(Tile& s, int lane, const Visibility& v, int32_t key0, int32_t row0) {
   const int32_t first = row0 + Tile::Layout::col(lane, 0);

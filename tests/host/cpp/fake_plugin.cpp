@@ -116,9 +116,7 @@ int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
 int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
 int fmha_bwd_dq(const AttnParams& p, void*) { return note_call("fmha_bwd_dq", p); }
 int fmha_bwd_ordered(const AttnParams& p, void*) { return note_call("fmha_bwd_ordered", p); }
-bool takes_one_kv_head(const AttnParams& p) {
-  return p.num_heads_kv == 1 && (p.deterministic || p.window_left == 2);
-}
+bool takes_one_kv_head(const AttnParams& p) { return p.num_heads_kv == 1 && (p.deterministic || p.window_left == 2); }
 int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
 int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
 int delta(const AttnParams& p, DType, void*) { return note_call("delta", p); }

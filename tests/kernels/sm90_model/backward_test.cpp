@@ -71,8 +71,8 @@ class Check {
 
   float& dq(int32_t seq, int32_t i, int32_t head, int32_t d) {
     const int64_t block = (group(seq) + i / kRows) * q_.heads + head;
-    const int place =
-        transposed_dq_ ? Arch::TransposedScratchLayout::offset(i % kRows, d) : Arch::ScratchLayout::offset(i % kRows, d);
+    const int place = transposed_dq_ ? Arch::TransposedScratchLayout::offset(i % kRows, d)
+                                     : Arch::ScratchLayout::offset(i % kRows, d);
     return accum_.data[block * kRows * q_.dim + place];
   }
 
@@ -169,7 +169,7 @@ int check(uint32_t seed) {
   using Problem = typename Kernel::Problem;
   return count_wrong(seed, kTolerance, [&](const Shape& shape) {
     Check<typename Problem::Element> check(shape, Problem::kHeadDimQk, Problem::kHeadDimV, Problem::kBlockKv,
-                                             Problem::kTransposesDq, seed);
+                                           Problem::kTransposesDq, seed);
     return check.run(Problem::kOrdered, launch_ws<Kernel>);
   });
 }

@@ -144,8 +144,8 @@ class BwdWsProducer {
     const int32_t batch = p_.kv_side.is_thd ? 0 : tile.item.tile.seq;
     const int32_t row = static_cast<int32_t>(tile.kv_rows.start) + tile.rows.first;
     if constexpr (Keys) {
-      load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_ + keys.index() * Problem::kBytesK, params_.k, arrived, row,
-                                                        tile.item.head, batch, kEvictFirst);
+      load_tile<Problem::kBlockKv, Problem::kHeadDimQk>(smem_ + keys.index() * Problem::kBytesK, params_.k, arrived,
+                                                        row, tile.item.head, batch, kEvictFirst);
     } else {
       load_tile<Problem::kBlockKv, Problem::kHeadDimV>(smem_ + Problem::kOffsetV, params_.v, arrived, row,
                                                        tile.item.head, batch, kEvictFirst);
@@ -260,8 +260,8 @@ class BwdWsDqAdder {
   // dq of consumer c; `scratch` is that of the step's head. A lane sends a group of rows.
   PA_DEVICE void add(const BwdWsTile& tile, const Walk& at, const float* scratch, int c) const {
     const int lane = opaque(tid_) % 32;
-    const int32_t group = at.m * (Problem::kBlockQ / DqScratch::kRows) +
-                          (Problem::kSplitsRows ? c * Problem::kDqGroups : 0) + lane;
+    const int32_t group =
+        at.m * (Problem::kBlockQ / DqScratch::kRows) + (Problem::kSplitsRows ? c * Problem::kDqGroups : 0) + lane;
     const int col = Problem::kSplitsRows ? 0 : c * Problem::kDqColumns;
     const int cols = min_of(p_.head_dim_qk - col, Problem::kDqColumns);
     const float* to = scratch + group * dq_scratch_step(p_) + col * DqScratch::kRows;

@@ -41,10 +41,10 @@ class BwdSteps {
     const int32_t valid = tile.q_rows.len - m * Problem::kBlockQ;
     if (valid >= Problem::kBlockQ) return;
     const int tid = tid_ % 128;
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, 128, true>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ, valid,
-                                                           tid);
-    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, 128, true>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo, valid,
-                                                          tid);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimQk, 128, true>(smem_ + Problem::kOffsetQ + slot * Problem::kBytesQ,
+                                                                 valid, tid);
+    clear_rows<Problem::kBlockQ, Problem::kHeadDimV, 128, true>(smem_ + Problem::kOffsetDo + slot * Problem::kBytesDo,
+                                                                valid, tid);
     PA_NO_UNROLL
     for (int row = valid + tid; row < Problem::kBlockQ; row += 128) {
       shared_.lse_log2[slot][row] = -neg_inf<float>();

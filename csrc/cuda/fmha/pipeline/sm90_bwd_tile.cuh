@@ -125,8 +125,8 @@ PA_DEVICE int tile_slot(uint32_t number) { return static_cast<int>(number % kBwd
 template <class Problem>
 struct BwdFeedShared {
   static constexpr int kStages = Problem::kStages;
-  // Of tiles, in turn. described: for helper warps; they have added a tile's last dq when they have followed it. kv_full:
-  // k and v are there.
+  // Of tiles, in turn. described: for helper warps; they have added a tile's last dq when they have followed it.
+  // kv_full: k and v are there.
   static constexpr int kKeyBuffers = Problem::kKeyBuffers;
   Barrier described[2], followed[2], kv_full[kKeyBuffers], k_empty[kKeyBuffers], v_empty;
   Barrier full[kStages], empty[kStages];

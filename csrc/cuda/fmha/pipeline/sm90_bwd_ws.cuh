@@ -25,9 +25,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
 
   // `tid` counts the threads of all consumers.
   PA_DEVICE BwdWsConsumer(const AttnParams& p, char* smem, typename Steps::Shared& shared, int tid)
-      : Steps(p, smem, shared, tid),
-        group_(uniform(tid / 128)),
-        exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {
+      : Steps(p, smem, shared, tid), group_(uniform(tid / 128)), exp_scale_(p.attn_scale * static_cast<float>(kLog2e)) {
     if constexpr (Problem::kTransposesDq) prepare_transpose();
   }
 
@@ -72,8 +70,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
   }
 
-  using Queries =
-      std::conditional_t<Problem::kTriangular, BwdTriangularQueries<Problem>, BwdAnyQueries<Problem>>;
+  using Queries = std::conditional_t<Problem::kTriangular, BwdTriangularQueries<Problem>, BwdAnyQueries<Problem>>;
 
   // As Steps::wait_for_queries(), but reads nothing for a tile that is known to be whole.
   PA_DEVICE void wait_for_queries(int slot, const BwdWsTile& tile, const Queries& at) const {
@@ -259,8 +256,8 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   // Of slot 0: a consumer has a slab of its 64 keys, a warp two chunks of it.
   PA_DEVICE void prepare_transpose() {
     const int tid = tid_ % 128, row = tid % 8 + tid % 32 / 16 * 8, chunk = (tid / 32 * 2 + tid / 8 % 2) ^ row % 8;
-    ds_place_ = opaque(smem_address(smem_) + Problem::kOffsetDs +
-                       (tid_ / 128 * Problem::kBlockQ + row) * kSlabBytes + chunk * 16);
+    ds_place_ = opaque(smem_address(smem_) + Problem::kOffsetDs + (tid_ / 128 * Problem::kBlockQ + row) * kSlabBytes +
+                       chunk * 16);
     zero_ = static_cast<uint32_t>(p_.batch) >> 31;
   }
 
@@ -272,8 +269,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     constexpr int kBlocksOfGroup = Problem::kTransposesDq ? DqScratch::kRows / 8 : kBlocks;
     constexpr int kBytesWarp = kBlocksOfGroup * 32 * sizeof(float4);
     const float scale = p_.attn_scale;
-    char* const out =
-        smem_ + Problem::kOffsetDq + warp() * kBytesWarp + group_ * (Problem::kBytesDq - 4 * kBytesWarp);
+    char* const out = smem_ + Problem::kOffsetDq + warp() * kBytesWarp + group_ * (Problem::kBytesDq - 4 * kBytesWarp);
     PA_UNROLL
     for (int n = 0; n < kBlocks; ++n) {
       float4* const staging = reinterpret_cast<float4*>(out + n / kBlocksOfGroup * Problem::kBytesDqGroup) + lane();
@@ -287,8 +283,8 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     release(shared_.dq_full[group_][slot % Problem::kAdders]);
   }
 
-  int group_;           // of consumers
-  uint32_t ds_place_;   // of this thread, in shared memory
+  int group_;          // of consumers
+  uint32_t ds_place_;  // of this thread, in shared memory
   uint32_t zero_;
   int key_buffer_ = 0;  // of the tile
   float exp_scale_;

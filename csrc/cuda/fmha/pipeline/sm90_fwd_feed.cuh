@@ -39,8 +39,8 @@ struct FwdWsProblem {
   // Registers hold 256 columns of o. Of wider heads a tile of work is a part of so many columns, with all scores.
   static constexpr int kPartV = HeadDimV < 256 ? HeadDimV : 256;
   static constexpr int kParts = (HeadDimV + kPartV - 1) / kPartV;
-  // Whether each consumer clears all rows past a sequence for itself: the same zeros, but nobody waits. Up to 5 % faster
-  // for short sequences; at other head dims what ptxas makes of it is 1 to 3 % slower for long ones.
+  // Whether each consumer clears all rows past a sequence for itself: the same zeros, but nobody waits. Up to 5 %
+  // faster for short sequences; at other head dims what ptxas makes of it is 1 to 3 % slower for long ones.
   static constexpr bool kClearsAlone = HeadDimQk == 128;
   using ScoreTile = AccTile<float, 16, BlockKv>;  // a warp's share
   using OutTile = AccTile<float, 16, kPartV>;
