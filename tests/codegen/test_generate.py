@@ -69,8 +69,9 @@ def test_an_arch_that_extends_another_tries_its_own_kernels_first() -> None:
     assert kernels[-1] == "fmha_fwd_hd128x128_bf16_sm80"
     backward = re.search(r"kBackward_hd128x128_bf16_sm90\[\] = \{(.*?)\};", files["fmha_table.cu"], re.DOTALL)
     pairs = re.findall(r"\{&entry_(\w+), (\S+)\}", backward[1])
-    assert pairs[0] == ("fmha_bwd_ws_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
-    assert pairs[1] == ("fmha_bwd_ws_ordered_hd128x128_bf16_sm90", "nullptr")
+    assert pairs[0] == ("fmha_bwd_ws_ordered_hd128x128_bf16_sm90", "nullptr")
+    assert pairs[1] == ("fmha_bwd_ws_long_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
+    assert pairs[2] == ("fmha_bwd_ws_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
     # Head dim 96 in whole slabs of 64 columns.
     assert "BwdWsProblem<bf16, 128, 128, 64, false>" in files["fmha_bwd_ws_hd96x96_bf16_sm90.cu"]
     searched = re.findall(r"return find\(kInstances_(\w+),", files["fmha_table.cu"])

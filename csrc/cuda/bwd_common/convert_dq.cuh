@@ -122,7 +122,7 @@ int run_convert_dq_from(const AttnParams& p, void* stream) {
 template <class T, bool IsWide>
 int run_convert_dq(const AttnParams& p, void* stream) {
   using Transposed = typename Arch::TransposedScratchLayout;
-  if constexpr (!std::is_void_v<Transposed>) {
+  if constexpr (!std::is_void_v<Transposed> && sizeof(T) == 2) {  // other types have no such kernel
     if (p.dq_accum.transposed) return run_convert_dq_from<T, IsWide, Transposed>(p, stream);
   }
   return run_convert_dq_from<T, IsWide, typename Arch::ScratchLayout>(p, stream);
