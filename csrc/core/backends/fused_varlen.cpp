@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "core/backends/table.h"
-#include "core/checked_math.h"
+#include "core/backends/tiles.h"
 
 namespace portattn {
 namespace {
@@ -31,8 +31,7 @@ void refuse_head_dim(int64_t head_dim, int64_t limit, const char* name, Refusal*
 // Resident blocks number their work, a tile and a part of one head, with 30 bits.
 void refuse_items(bool is_thd, int64_t batch, int64_t rows, int64_t heads, const char* side, Refusal* refusal) {
   constexpr int64_t kTileRows = 64, kParts = 2, kMostItems = INT32_MAX / 2;
-  const CheckedSize tiles = is_thd ? CheckedSize(seq_plan_tile_capacity(rows, batch, kTileRows))
-                                   : CheckedSize((rows + kTileRows - 1) / kTileRows) * batch;
+  const CheckedSize tiles = count_tiles(is_thd, batch, rows, kTileRows);
   const CheckedSize items = tiles * heads * kParts;
   if (items.valid() && items.value() <= kMostItems) return;
   refusal->because("the %s make %lld tiles of 64 rows of %lld heads (allowed: a product below 2^29)", side,
@@ -41,7 +40,7 @@ void refuse_items(bool is_thd, int64_t batch, int64_t rows, int64_t heads, const
 
 // Blocks of a launch are numbered with 31 bits.
 void refuse_tiles(int64_t batch, int64_t rows, int64_t tile_rows, const char* name, Refusal* refusal) {
-  const CheckedSize tiles = CheckedSize((rows + tile_rows - 1) / tile_rows) * batch;
+  const CheckedSize tiles = count_tiles(false, batch, rows, tile_rows);
   if (tiles.valid() && tiles.value() <= INT32_MAX) return;
   refusal->because("batch_size %lld with %s %lld makes more than 2^31 tiles of %lld rows",
                    static_cast<long long>(batch), name, static_cast<long long>(rows),

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "core/backends/table.h"
-#include "core/checked_math.h"
+#include "core/backends/tiles.h"
 
 namespace portattn {
 namespace {
@@ -15,17 +15,14 @@ void refuse_head_dim(int64_t head_dim, const char* name, Refusal* refusal) {
 }
 
 // Blocks of a launch are numbered with 31 bits; a block is a tile of rows of one head, or one part of its head dim.
-void refuse_blocks(const AttnConfig& config, int64_t tiles, int64_t heads, const char* side, Refusal* refusal) {
+void refuse_blocks(const AttnConfig& config, CheckedSize tiles, int64_t heads, const char* side, Refusal* refusal) {
   constexpr int64_t kNarrowestPart = 64;
   const int64_t parts = (std::max(config.head_dim_qk, config.head_dim_v) + kNarrowestPart - 1) / kNarrowestPart;
-  const CheckedSize blocks = CheckedSize(tiles) * heads * parts;
+  const CheckedSize blocks = tiles * heads * parts;
   if (blocks.valid() && blocks.value() <= INT32_MAX) return;
   refusal->because("the %s make %lld tiles of %lld heads in %lld parts (allowed: a product below 2^31)", side,
-                   static_cast<long long>(tiles), static_cast<long long>(heads), static_cast<long long>(parts));
-}
-
-int64_t count_tiles(bool is_thd, int64_t batch, int64_t rows, int64_t tile_rows) {
-  return is_thd ? seq_plan_tile_capacity(rows, batch, tile_rows) : (rows + tile_rows - 1) / tile_rows * batch;
+                   static_cast<long long>(tiles.valid() ? tiles.value() : INT64_MAX), static_cast<long long>(heads),
+                   static_cast<long long>(parts));
 }
 
 void refuse(const AttnConfig& config, const Device&, Refusal* refusal) {
