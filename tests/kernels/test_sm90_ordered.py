@@ -33,7 +33,7 @@ BASE = Case(
 CALL = """
 import torch
 from portattn.pytorch import dot_product_attention
-q = torch.randn(1, LENGTH, 4, DIM, device="cuda", dtype=torch.float16, requires_grad=True)
+q = torch.randn(BATCH, LENGTH, 4, DIM, device="cuda", dtype=torch.float16, requires_grad=True)
 dot_product_attention(
     q, q, q, attn_mask_type=MASK, window_size=WINDOW, deterministic=DETERMINISTIC, softcap=SOFTCAP
 ).sum().backward()
@@ -102,7 +102,15 @@ def test_keys_of_other_lengths_than_queries(dim: int) -> None:
         check_case(replace(BASE, q=kv, d_qk=dim, d_v=dim, mask=mask), DEVICE)
 
 
-PLAIN = {"DIM": 128, "LENGTH": 300, "MASK": "causal", "WINDOW": (-1, -1), "DETERMINISTIC": False, "SOFTCAP": 0.0}
+PLAIN = {
+    "BATCH": 1,
+    "LENGTH": 300,
+    "DIM": 128,
+    "MASK": "causal",
+    "WINDOW": (-1, -1),
+    "DETERMINISTIC": False,
+    "SOFTCAP": 0.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,9 @@ PLAIN = {"DIM": 128, "LENGTH": 300, "MASK": "causal", "WINDOW": (-1, -1), "DETER
         ({"LENGTH": 1024, "MASK": "no_mask"}, "fmha_bwd_ws_long_hd128x128_fp16_sm90"),
         ({"LENGTH": 1024, "MASK": "no_mask", "WINDOW": (100, 100)}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 1024, "MASK": "no_mask", "DIM": 104}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
+        ({"LENGTH": 256, "BATCH": 400}, "fmha_bwd_ws_ordered_hd128x128_fp16_sm90"),
+        ({"LENGTH": 256, "BATCH": 400, "DIM": 64}, "fmha_bwd_ws_ordered_hd64x64_fp16_sm90"),
+        ({"LENGTH": 1024, "BATCH": 200}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 1024}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 8192}, "fmha_bwd_ws_long_hd128x128_fp16_sm90"),
     ],

@@ -86,7 +86,9 @@ bool takes_fmha_bwd_ws(const AttnParams& p) {
   if (Problem::kTriangular && (!is_triangular(p) || p.head_dim_qk % 16 != 0)) return false;
   const int64_t rows = rows_of_sequence(p.q_side, p.batch);
   const int64_t bound = p.window_right >= 0 ? Problem::kSeqlenCausal : Problem::kSeqlen;
-  return Problem::kOrdered ? p.deterministic || rows <= bound : !p.deterministic && rows >= bound;
+  if constexpr (!Problem::kOrdered) return !p.deterministic && rows >= bound;
+  // With little work it would start later for it: the first item is drawn, too.
+  return p.deterministic || (rows <= bound && num_items_fmha_bwd_ws<Kernel>(p) > 4 * num_multiprocessors());
 }
 
 template <class Kernel>
