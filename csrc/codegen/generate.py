@@ -64,9 +64,8 @@ class Kind:
     header: str
     base: str
     takes: str = ""  # which calls it serves, a condition on `params`; empty: all
-    orders_dq: bool = False  # a backward for deterministic calls, without a second kernel for dq
+    orders_dq: bool = False  # a backward that needs no second kernel for dq in deterministic calls
     row_stats: bool = False  # a backward that reads AttnParams::row_stats
-    transposed_dq: bool = False  # and adds dq up as DqScratch::transposed says
 
 
 FWD = "FmhaFwd<FwdProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}, {block_kv}, {warps}, {min_blocks}, EXTRAS>>"
@@ -90,15 +89,9 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
     return Kind(header, base.replace("EXTRAS", str(extras).lower()), "" if extras else "!has_extras(params)")
 
 
-def warp_specialised_backward(which: str, *, orders_dq: bool = False, transposed_dq: bool = False) -> Kind:
-    return Kind(
-        "bwd_ws",
-        BWD_WS.replace("WHICH", which),
-        "takes_fmha_bwd_ws<{kernel}>(params)",
-        orders_dq=orders_dq,
-        row_stats=True,
-        transposed_dq=transposed_dq,
-    )
+def warp_specialised_backward(which: str, *, orders_dq: bool = False) -> Kind:
+    base = BWD_WS.replace("WHICH", which)
+    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=orders_dq, row_stats=True)
 
 
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
@@ -118,7 +111,7 @@ FORWARD = {
 }
 BACKWARD = {
     "bwd_ws_ordered": warp_specialised_backward("true, {max_seqlen}, {max_seqlen_causal}", orders_dq=True),
-    "bwd_ws_long": warp_specialised_backward("false, {min_seqlen}, {min_seqlen_causal}", transposed_dq=True),
+    "bwd_ws_long": warp_specialised_backward("false, {min_seqlen}, {min_seqlen_causal}"),
     "bwd_ws": warp_specialised_backward("false"),
     "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)", row_stats=True),
     "bwd_resident": RESIDENT,
@@ -243,7 +236,8 @@ class Instance:
             takes_name=f"takes_{kernel}" if takes else "nullptr",
             row_stats=str(how.row_stats).lower(),
             orders_dq=str(how.orders_dq).lower(),
-            transposed_dq=str(how.transposed_dq).lower(),
+            # From the tile itself, so that no tuning can say otherwise.
+            transposed_dq=f"{kernel}::Problem::kTransposesDq" if how.row_stats else "false",
         )
 
     def kernels(self, step: dict[str, Kind]) -> dict[str, str]:

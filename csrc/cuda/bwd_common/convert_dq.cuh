@@ -16,13 +16,15 @@ struct ConvertDqParams {
   FastDivisor sections;      // of a token's vectors, all heads together
 };
 
-// Is an element of the scratch where its row, its vector and its place in the vector add up to? Vectors are found so.
+// Is an element of the scratch where its row, its vector and its place in the vector add up to, and are the
+// columns of a pair always as far apart? Vectors are found and read so.
 template <class Layout, int VectorSize>
 constexpr bool scratch_adds_up() {
   for (int row = 0; row < DqScratch::kRows; ++row) {
     for (int col = 0; col < 16; ++col) {
       const int place = col % VectorSize, vector = col - place;
-      const int sum = Layout::offset(row, 0) + Layout::offset(0, vector) + Layout::offset(0, place);
+      const int pair = Layout::offset(0, place / 2 * 2) + place % 2 * Layout::offset(0, 1);
+      const int sum = Layout::offset(row, 0) + Layout::offset(0, vector) + pair;
       if (Layout::offset(row, col) != sum) return false;
     }
   }

@@ -118,13 +118,12 @@ class BwdSteps {
   static PA_DEVICE bool is_plain(const BwdWsTile& tile, int32_t m) {
     return m >= tile.plain_begin && m < tile.plain_end;
   }
-  template <bool Triangular = false>
   PA_DEVICE void mask(const BwdWsTile& tile, int32_t m, ScoreTile& s) const {
     // Opaque, so that nothing of this is prepared outside and kept in registers.
     const BwdWsTile& here = *opaque(&tile);
     const int tid = opaque(tid_);
-    mask_transposed_tile<Triangular>(s, tid % 32, here.visible, here.rows.first + Problem::key_warp(tid) * 16,
-                                     m * Problem::kBlockQ);
+    mask_transposed_tile<Problem::kTriangular>(s, tid % 32, here.visible, here.rows.first + Problem::key_warp(tid) * 16,
+                                               m * Problem::kBlockQ);
   }
 
   // lse of this thread's first columns, two and two, before products that would hold the loads up: a multiprocessor

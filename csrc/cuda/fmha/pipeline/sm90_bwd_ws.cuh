@@ -49,6 +49,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   using Steps::clear_foreign_keys;
   using Steps::hand_ds_over;
   using Steps::lane;
+  using Steps::mask;
   using Steps::p_;
   using Steps::shared_;
   using Steps::smem_;
@@ -92,7 +93,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     start_dp(slot, dp);
     wgmma_wait<1>();
     pin(s.data);
-    if (!at.is_plain()) this->template mask<Problem::kTriangular>(tile, at.m(tile), s);
+    if (!at.is_plain()) mask(tile, at.m(tile), s);
     this->template make_probabilities<Problem::kLseAhead>(slot, s, exp_scale_, lse_log2);
     if constexpr (!First) {
       if (!Problem::kStagesLate) wait_for_staging(1 - slot);
