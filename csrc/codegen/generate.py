@@ -44,8 +44,7 @@ FmhaKernel entry_{kernel} = {{
     {takes_name},
     run_{kernel},
     {row_stats},
-    {orders_dq},
-    {transposed_dq}}};
+    {dq_use}}};
 
 }}  // namespace portattn
 """
@@ -64,8 +63,8 @@ class Kind:
     header: str
     base: str
     takes: str = ""  # which calls it serves, a condition on `params`; empty: all
-    orders_dq: bool = False  # a backward that needs no second kernel for dq in deterministic calls
-    row_stats: bool = False  # a backward that reads AttnParams::row_stats
+    deterministic: bool = False  # a backward that needs no second kernel for dq in deterministic calls
+    row_stats: bool = False  # a backward that reads AttnParams::row_stats, and says what it does with dq_accum
 
 
 FWD = "FmhaFwd<FwdProblem<{type}, {head_dim_qk}, {head_dim_v}, {block_q}, {block_kv}, {warps}, {min_blocks}, EXTRAS>>"
@@ -89,9 +88,9 @@ def generic(header: str, base: str, *, extras: bool) -> Kind:
     return Kind(header, base.replace("EXTRAS", str(extras).lower()), "" if extras else "!has_extras(params)")
 
 
-def warp_specialised_backward(which: str, *, orders_dq: bool = False) -> Kind:
-    base = BWD_WS.replace("WHICH", which)
-    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", orders_dq=orders_dq, row_stats=True)
+def warp_specialised_backward(which: str, *, deterministic: bool = False) -> Kind:
+    base = BWD_WS.replace("WHICH", f"sm90::DqSum::{which}")
+    return Kind("bwd_ws", base, "takes_fmha_bwd_ws<{kernel}>(params)", deterministic=deterministic, row_stats=True)
 
 
 WARP_SPECIALISED = Kind("fwd_ws", FWD_WS, "takes_fmha_fwd_ws<{kernel}>(params)")
@@ -110,9 +109,10 @@ FORWARD = {
     "fwd": generic("fwd", FWD, extras=True),
 }
 BACKWARD = {
-    "bwd_ws_ordered": warp_specialised_backward("true, {max_seqlen}, {max_seqlen_causal}", orders_dq=True),
-    "bwd_ws_long": warp_specialised_backward("false, {min_seqlen}, {min_seqlen_causal}"),
-    "bwd_ws": warp_specialised_backward("false"),
+    "bwd_ws_whole": warp_specialised_backward("kOneBlock, {max_seqlen}, {max_seqlen_causal}", deterministic=True),
+    "bwd_ws_ordered": warp_specialised_backward("kTurns, {max_seqlen}, {max_seqlen_causal}", deterministic=True),
+    "bwd_ws_long": warp_specialised_backward("kAnyOrder, {min_seqlen}, {min_seqlen_causal}"),
+    "bwd_ws": warp_specialised_backward("kAnyOrder"),
     "bwd_wide": Kind("bwd_wide", BWD_WIDE, "takes_fmha_bwd_wide<{kernel}>(params)", row_stats=True),
     "bwd_resident": RESIDENT,
     "bwd_plain": generic("bwd", BWD, extras=False),
@@ -235,9 +235,8 @@ class Instance:
             takes=takes,
             takes_name=f"takes_{kernel}" if takes else "nullptr",
             row_stats=str(how.row_stats).lower(),
-            orders_dq=str(how.orders_dq).lower(),
             # From the tile itself, so that no tuning can say otherwise.
-            transposed_dq=f"{kernel}::Problem::kTransposesDq" if how.row_stats else "false",
+            dq_use=f"{kernel}::Problem::dq_use()" if how.row_stats else "{}",
         )
 
     def kernels(self, step: dict[str, Kind]) -> dict[str, str]:
@@ -248,7 +247,7 @@ class Instance:
     def dq(self, kind: str) -> str:
         """The kernel that computes dq of a deterministic call, where the backward of this kind does not, if any."""
         kernels = self.kernels(BACKWARD_DQ)
-        if KINDS[kind].orders_dq or not kernels:
+        if KINDS[kind].deterministic or not kernels:
             return "nullptr"
         return f"&entry_{kernels.get('bwd_dq' if kind == 'bwd' else 'bwd_dq_plain', kernels['bwd_dq'])}"
 

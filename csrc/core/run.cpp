@@ -101,8 +101,8 @@ NVTEStatus launch_backward(const Launch& launch, const ResolvedConfig& resolved,
   const Plugin& plugin = *resolved.device.plugin;
   if (!choice.dq_accum) params->dq_accum = DqScratch();
   if (!choice.row_stats) params->row_stats = RowStats();
-  if (!choice.orders_dq) params->dq_accum.turns = nullptr;
-  params->dq_accum.transposed = choice.transposed_dq;
+  if (!choice.dq_use.takes_turns) params->dq_accum.turns = nullptr;
+  params->dq_accum.use = choice.dq_use;
   PA_RETURN_IF_ERROR(plan_sequences(launch, resolved, NVTE_BACKWARD, choice, seqlens, workspace, params));
   if (resolved.backward.tiling.delta) {
     PA_RETURN_IF_ERROR(check_launch(resolved, plugin.delta(*params, launch.dtype, launch.stream), "delta"));

@@ -15,7 +15,7 @@
 
 namespace portattn {
 
-constexpr int32_t kPluginAbi = 7;
+constexpr int32_t kPluginAbi = 8;
 
 struct DeviceInfo {
   char name[64];  // "NVIDIA H200", "x86-64 avx512"

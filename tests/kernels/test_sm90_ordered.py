@@ -102,6 +102,14 @@ def test_keys_of_other_lengths_than_queries(dim: int) -> None:
         check_case(replace(BASE, q=kv, d_qk=dim, d_v=dim, mask=mask), DEVICE)
 
 
+@pytest.mark.parametrize("dim", [64, 128])
+def test_queries_without_a_key_that_have_a_sink(dim: int) -> None:
+    """Their lse is finite, and no tile of keys comes to them."""
+    q, kv = Side("thd", (700, 256, 40)), Side("thd", (100, 0, 30))
+    case = replace(BASE, q=q, kv=kv, d_qk=dim, d_v=dim, mask="padding_causal_bottom_right", softmax="learnable")
+    check_case(case, DEVICE)
+
+
 PLAIN = {
     "BATCH": 1,
     "LENGTH": 300,
@@ -124,7 +132,7 @@ PLAIN = {
         ({"LENGTH": 1024, "MASK": "no_mask", "WINDOW": (100, 100)}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 1024, "MASK": "no_mask", "DIM": 104}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 256, "BATCH": 400}, "fmha_bwd_ws_ordered_hd128x128_fp16_sm90"),
-        ({"LENGTH": 256, "BATCH": 400, "DIM": 64}, "fmha_bwd_ws_ordered_hd64x64_fp16_sm90"),
+        ({"LENGTH": 256, "BATCH": 400, "DIM": 64}, "fmha_bwd_ws_whole_hd64x64_fp16_sm90"),
         ({"LENGTH": 1024, "BATCH": 200}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 1024}, "fmha_bwd_ws_hd128x128_fp16_sm90"),
         ({"LENGTH": 8192}, "fmha_bwd_ws_long_hd128x128_fp16_sm90"),

@@ -86,7 +86,7 @@ Tiling finest_tiling(const FmhaInstance& instance, NVTEDirection direction, bool
     take_finer(&tiling.tile_rows_kv, *kernels.main);
     if (!kernels.adds_dq(deterministic)) take_finer(&tiling.tile_rows_q, *kernels.dq);
     if (kernels.adds_dq(deterministic)) tiling.dq_accum = true;
-    if (kernels.main->orders_dq) tiling.dq_turns = true;
+    if (kernels.main->dq_use.takes_turns) tiling.dq_turns = true;
     if (kernels.main->row_stats) tiling.row_stats = true;
   }
   return tiling;
@@ -140,8 +140,7 @@ KernelChoice choose(const Launch& launch, NVTEDirection direction) {
   const bool adds_dq = kernels.adds_dq(launch.params.deterministic);
   const FmhaKernel& main = *kernels.main;
   KernelChoice choice{main.name, adds_dq ? 0 : kernels.dq->planned_rows, main.planned_rows, adds_dq};
-  choice.orders_dq = main.orders_dq;
-  choice.transposed_dq = main.transposed_dq;
+  if (adds_dq) choice.dq_use = main.dq_use;
   choice.row_stats = main.row_stats;
   return choice;
 }
@@ -153,7 +152,7 @@ int forward(const Launch& launch) {
 int backward(const Launch& launch) {
   const FmhaBackward& kernels = backward_kernels(instance_of(launch), launch.params);
   const int error = kernels.main->run(launch.params, launch.stream);
-  if (error != 0) return error;
+  if (error != 0 || launch.params.dq_accum.use.writes_dq) return error;
   if (launch.params.dq_accum.data == nullptr) return kernels.dq->run(launch.params, launch.stream);
   return launch.device.plugin->convert_dq(launch.params, launch.dtype, launch.stream);
 }

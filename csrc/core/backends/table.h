@@ -35,14 +35,13 @@ struct Launch {
 };
 
 // The kernel that a call gets, the rows of the tiles that it wants planned, at least those of the row's `tiling`, and
-// whether a backward adds dq up in dq_accum, in a fixed order and transposed there, and reads row_stats.
+// whether a backward adds dq up in dq_accum, and how, and reads row_stats.
 struct KernelChoice {
   const char* name;
   int32_t tile_rows_q;
   int32_t tile_rows_kv;
   bool dq_accum = false;
-  bool orders_dq = false;
-  bool transposed_dq = false;
+  DqUse dq_use = {};
   bool row_stats = false;
 };
 

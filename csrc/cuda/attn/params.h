@@ -82,6 +82,14 @@ struct SeqSide {
   SidePlan plan;                        // thd only
 };
 
+// How a backward's kernel uses the scratch of dq.
+struct DqUse {
+  bool takes_turns = false;   // DqScratch::turns
+  bool stores_first = false;  // what comes first is stored, so that only rows that nothing comes to have to be zeroed
+  bool transposed = false;    // the order is TransposedScratchLayout
+  bool writes_dq = false;     // the kernel writes dq, but for padding and rows that see nothing
+};
+
 // Float workspace in which key tiles add up dq: [groups, h, kRows * d_qk], a group being kRows consecutive query rows
 // of one sequence. The order inside a block of kRows x d_qk is the arch's (ScratchLayout in arch/*/layout.cuh), such
 // that a warp's atomic adds are contiguous. Groups of different sequences never coincide: at most kRows - 1 rows a
@@ -90,8 +98,8 @@ struct DqScratch {
   static constexpr int32_t kRows = 16;
   static constexpr int32_t kTurns = 2;
   float* data = nullptr;
-  int32_t* turns = nullptr;  // [groups, h, kTurns]: for kernels that add in order; zeroed
-  bool transposed = false;   // the order is TransposedScratchLayout, for kernels that compute dq so
+  int32_t* turns = nullptr;  // [groups, h, kTurns]: by which blocks wait for each other; zeroed
+  DqUse use;
 };
 
 // Groups in the scratch, a pure function of capacities.

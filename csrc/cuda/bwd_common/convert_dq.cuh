@@ -125,7 +125,7 @@ template <class T, bool IsWide>
 int run_convert_dq(const AttnParams& p, void* stream) {
   using Transposed = typename Arch::TransposedScratchLayout;
   if constexpr (!std::is_void_v<Transposed> && sizeof(T) == 2) {  // other types have no such kernel
-    if (p.dq_accum.transposed) return run_convert_dq_from<T, IsWide, Transposed>(p, stream);
+    if (p.dq_accum.use.transposed) return run_convert_dq_from<T, IsWide, Transposed>(p, stream);
   }
   return run_convert_dq_from<T, IsWide, typename Arch::ScratchLayout>(p, stream);
 }

@@ -1,12 +1,13 @@
 // delta [t, h] = rowsum(do * o), 0 outside every sequence, where o and do are not read; the row stats, which repeat it
 // beside lse for kernels that want them so; and the dq scratch and the counter of work (AttnParams::next_item) = 0.
-// Where additions to the scratch take turns, the words that say whose turn it is = 0, and rows of the scratch that see
-// nothing.
+// Where what comes first to the scratch is stored, only rows that nothing comes to; where the kernel writes dq, rows of
+// dq that see nothing, and padding. And the words of turns = 0.
 //
 // A block takes a few tokens with all their heads. A team of lanes takes one (token, head) row at a time, its lanes the
 // row's 16-byte vectors in turn. Memory is all that counts: small blocks, of few registers, read and zero side by side.
 #pragma once
 
+#include "attn/visibility.cuh"
 #include "bwd_common/scratch_row.cuh"
 #include "bwd_common/token_block.cuh"
 #include "device/vector.cuh"
@@ -42,14 +43,22 @@ struct RowTeam {
   }
 };
 
-// IsWide: o and do can be read in 16-byte vectors.
-template <class T, bool IsWide>
+// Where a token's dq has to be zeroed, head 0: in the scratch, if the token sees no key; or, if the kernel writes dq,
+// there, if it is padding, too.
+template <class T>
+struct Unseen {
+  float* scratch;
+  T* dq;
+};
+
+// IsWide: o and do can be read in 16-byte vectors. A block takes NumTokens.
+template <class T, bool IsWide, int NumTokens>
 struct DeltaKernel : StartsEarly {
   using Params = DeltaParams;
   using Acc = AccOf<T>;
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 256;
   static constexpr int kMinBlocks = IsWide ? 8 : 4;
-  static constexpr int kTokens = 4;
+  static constexpr int kTokens = NumTokens;
   static constexpr int kSums = kWarpSize == 1 ? Vec16<T>::kSize : 1;  // side by side in a CPU's vector registers
   using Tokens = TokenBlock<kThreads, kTokens>;
 
@@ -60,7 +69,7 @@ struct DeltaKernel : StartsEarly {
     float* delta[kTokens];
     const float* lse[kTokens];
     float* stats[kTokens];
-    float* dq[kTokens];  // in the scratch, where turns order it
+    Unseen<T> unseen[kTokens];
   };
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {
@@ -74,25 +83,58 @@ struct DeltaKernel : StartsEarly {
           shared.o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.o, 0);
           shared.d_o[t] = sequence < 0 ? nullptr : row.template pointer<const T>(p.d_o, 0);
           shared.delta[t] = row.template pointer<float>(p.delta, 0);
+          shared.unseen[t] = unseen_row(p, row, sequence);
           shared.stats[t] = nullptr;
           if (p.row_stats.data == nullptr || sequence < 0) return;
           const SeqRows rows = seq_rows(p.q_side, p.batch, sequence);
           shared.lse[t] = row.template pointer<const float>(p.lse, 0);
           shared.stats[t] = row_stats(p, sequence, rows, 0) + (row.token - rows.start);
-          if (p.dq_accum.turns != nullptr) shared.dq[t] = scratch_row(p, sequence, rows, row.token - rows.start);
         });
     write_delta(params, shared, count, ctx.tid);
-    if (p.dq_accum.turns != nullptr) {
-      zero_turns(p, ctx);  // and of dq what no turn comes to, in write_stats()
-    } else if (p.dq_accum.data != nullptr) {
-      zero_accum(p, ctx);
-    }
+    if (p.dq_accum.turns != nullptr) zero_turns(p, ctx);
+    if (has_unseen(p)) zero_unseen(p, shared, count, ctx.tid);
+    if (p.dq_accum.data != nullptr && !p.dq_accum.use.stores_first) zero_accum(p, ctx);
     if (p.row_stats.data == nullptr) return;
     block_sync();  // delta is written
     write_stats(p, shared, count, ctx.tid);
   }
 
  private:
+  // Whether the kernel leaves rows of dq out, or of the scratch.
+  static PA_DEVICE bool has_unseen(const AttnParams& p) {
+    return p.dq_accum.use.stores_first || p.dq_accum.use.writes_dq;
+  }
+
+  static PA_DEVICE Unseen<T> unseen_row(const AttnParams& p, const TokenRow& token, int32_t seq) {
+    Unseen<T> unseen{nullptr, nullptr};
+    if (!has_unseen(p)) return unseen;
+    if (seq >= 0) {
+      const SeqRows rows = seq_rows(p.q_side, p.batch, seq);
+      const auto row = static_cast<int32_t>(token.token - rows.start);
+      const KeyRange keys = Visibility(p, rows.len, seq_rows(p.kv_side, p.batch, seq).len).keys(row);
+      if (keys.lo < keys.hi) return unseen;
+      if (!p.dq_accum.use.writes_dq) unseen.scratch = scratch_row(p, seq, rows, row);
+    }
+    if (p.dq_accum.use.writes_dq) unseen.dq = token.template pointer<T>(p.dq, 0);
+    return unseen;
+  }
+
+  static PA_DEVICE void zero_unseen(const AttnParams& p, const Shared& shared, int count, int tid) {
+    for (int t = 0; t < count; ++t) {
+      const Unseen<T> unseen = shared.unseen[t];
+      if (unseen.scratch == nullptr && unseen.dq == nullptr) continue;
+      PA_NO_UNROLL
+      for (int i = tid; i < p.num_heads_q * p.head_dim_qk; i += kThreads) {
+        const int head = i / p.head_dim_qk, d = i % p.head_dim_qk;
+        if (unseen.dq != nullptr) {
+          unseen.dq[head * p.dq.head_stride + d] = T();
+        } else {
+          unseen.scratch[int64_t{head} * DqScratch::kRows * p.head_dim_qk + Arch::ScratchLayout::offset(0, d)] = 0.f;
+        }
+      }
+    }
+  }
+
   static PA_DEVICE void write_delta(const DeltaParams& params, const Shared& shared, int count, int tid) {
     const AttnParams& p = params.attn;
     const RowTeam<kThreads> team(ceil_div(p.head_dim_v, Vec16<T>::kSize), tid);
@@ -136,15 +178,7 @@ struct DeltaKernel : StartsEarly {
       float* out = shared.stats[t] + head * head_rows;
       out[0] = lse == neg_inf<float>() ? -neg_inf<float>() : lse * static_cast<float>(kLog2e);
       out[to_delta] = -shared.delta[t][head * p.delta.head_stride];
-      if (lse == neg_inf<float>() && p.dq_accum.turns != nullptr) {
-        zero_row(shared.dq[t] + int64_t{head} * DqScratch::kRows * p.head_dim_qk, p.head_dim_qk);
-      }
     }
-  }
-
-  static PA_DEVICE void zero_row(float* row, int32_t dim) {
-    PA_NO_UNROLL
-    for (int32_t d = 0; d < dim; ++d) row[Arch::ScratchLayout::offset(0, d)] = 0.f;
   }
 
   // Blocks take pieces of the scratch in turn, each as much as its tokens need.
@@ -168,20 +202,27 @@ struct DeltaKernel : StartsEarly {
   }
 };
 
-template <class T, bool IsWide>
+template <class T, bool IsWide, int Tokens>
 int run_delta(const AttnParams& p, void* stream) {
-  using Kernel = DeltaKernel<T, IsWide>;
+  using Kernel = DeltaKernel<T, IsWide, Tokens>;
   const DeltaParams params{p, make_fast_divisor(static_cast<uint32_t>(p.num_heads_q))};
   // One block at least: without queries, too, kernels may take work.
   const int64_t blocks = max_of<int64_t>(Kernel::Tokens::count(p.q_side, p.batch), 1);
   return launch<Kernel>(params, Grid{blocks, 1}, sizeof(typename Kernel::Shared), stream);
 }
 
+constexpr int kFewTokens = 4, kManyTokens = 8, kManyBlocks = 2048;
+
 template <class T>
 int run_delta(const AttnParams& p, void* stream) {
   const bool is_wide =
       rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16);
-  return is_wide ? run_delta<T, true>(p, stream) : run_delta<T, false>(p, stream);
+  if (!is_wide) return run_delta<T, false, kFewTokens>(p, stream);
+  // Where nothing is zeroed, reading is all: larger blocks find more of it to do at a time, if there are enough of
+  // them.
+  const bool has_many = num_token_rows(p.q_side, p.batch) >= int64_t{kManyTokens} * kManyBlocks;
+  return has_many && p.dq_accum.use.stores_first ? run_delta<T, true, kManyTokens>(p, stream)
+                                                 : run_delta<T, true, kFewTokens>(p, stream);
 }
 
 }  // namespace portattn

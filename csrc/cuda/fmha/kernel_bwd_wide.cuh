@@ -34,10 +34,10 @@ struct FmhaBwdWide : sm90::BwdBlock<FmhaBwdWide<ProblemType>, ProblemType> {
   template <class Consumer>
   static PA_DEVICE void serve(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
     Consumer consumer(p, ctx.smem, shared, ctx.tid - Problem::kMoverThreads);
-    sm90::RingSlot<sm90::kBwdTileSlots> slot;
+    uint32_t number = 0;
     for (;;) {
-      shared.kv_full[0].wait(slot.count % 2);
-      const sm90::BwdWsTile& tile = shared.tile(slot.index());
+      shared.kv_full[0].wait(number % 2);
+      const sm90::BwdWsTile& tile = shared.tile(number);
       if (!tile.exists) break;
       typename Consumer::Sums sums;
       sums.clear();
@@ -46,7 +46,7 @@ struct FmhaBwdWide : sm90::BwdBlock<FmhaBwdWide<ProblemType>, ProblemType> {
       consumer.release(shared.v_empty);
       consumer.release(shared.k_empty[0]);
       consumer.store(tile, sums);
-      slot.count = tile.number + 1;  // from there, since the loop above has no register for it
+      number = tile.number + 1;  // from there, since the loop above has no register for it
     }
   }
 };

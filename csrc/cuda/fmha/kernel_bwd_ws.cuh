@@ -38,11 +38,11 @@ struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemTy
   static PA_DEVICE void consume(const AttnParams& p, Shared& shared, const BlockCtx& ctx) {
     const int tid = ctx.tid - Problem::kMoverThreads;
     sm90::BwdWsConsumer<Problem> consumer(p, ctx.smem, shared, tid);
-    sm90::RingSlot<sm90::kBwdTileSlots> slot;
+    uint32_t number = 0;
     for (;;) {
-      const sm90::RingSlot<Problem::kKeyBuffers> keys{slot.count};
+      const sm90::RingSlot<Problem::kKeyBuffers> keys{number};
       shared.kv_full[keys.index()].wait(keys.parity());
-      const sm90::BwdWsTile& tile = shared.tile(slot.index());
+      const sm90::BwdWsTile& tile = shared.tile(number);
       if (!tile.exists) break;
       typename Problem::DkTile dk;
       typename Problem::DvTile dv;
@@ -56,7 +56,7 @@ struct FmhaBwdWs : StartsEarly, sm90::BwdBlock<FmhaBwdWs<ProblemType>, ProblemTy
         consumer.release(shared.k_empty[keys.index()]);
       }
       store(p, tile, dk, dv, tid);
-      slot.count = tile.number + 1;  // from there, since the loop above has no register for it
+      number = tile.number + 1;  // from there, since the loop above has no register for it
     }
   }
 
@@ -78,14 +78,28 @@ int64_t num_items_fmha_bwd_ws(const AttnParams& p) {
   return num_tile_blocks(p.kv_side, p.batch, Kernel::kPlannedRows) * p.num_heads_kv * Kernel::Problem::kParts;
 }
 
+// Whether all multiprocessors have work to the end where each takes whole sequences, a kv head at a time: rounds of
+// equal ones are nearly full, or the longest promised is what a multiprocessor gets in less than two thirds of the
+// time, all others being of average length at least.
+inline bool sequences_fill_device(const AttnParams& p) {
+  const int64_t devices = num_multiprocessors(), items = int64_t{p.batch} * p.num_heads_kv;
+  if (!p.q_side.is_thd && !p.kv_side.is_thd) return 10 * items >= 9 * ceil_div(items, devices) * devices;
+  const double longest = static_cast<double>(p.max_segment_seqlen_q) * p.max_segment_seqlen_kv;
+  const double average =
+      static_cast<double>(rows_of_sequence(p.q_side, p.batch)) * rows_of_sequence(p.kv_side, p.batch);
+  return longest > 0 && longest * devices <= average * items * (2. / 3.);
+}
+
 template <class Kernel>
 bool takes_fmha_bwd_ws(const AttnParams& p) {
   using Problem = typename Kernel::Problem;
   if (has_extras(p) || num_items_fmha_bwd_ws<Kernel>(p) > kMostItems) return false;
   // Of a transpose, 16 dims lie together in the scratch.
-  if (Problem::kTriangular && (!is_triangular(p) || p.head_dim_qk % 16 != 0)) return false;
+  if (Problem::kTransposesDq && p.head_dim_qk % 16 != 0) return false;
+  if (Problem::kTriangular && !is_triangular(p)) return false;
   const int64_t rows = rows_of_sequence(p.q_side, p.batch);
   const int64_t bound = p.window_right >= 0 ? Problem::kSeqlenCausal : Problem::kSeqlen;
+  if constexpr (Problem::kOneBlock) return rows <= bound && sequences_fill_device(p);
   if constexpr (!Problem::kOrdered) return !p.deterministic && rows >= bound;
   // With little work it would start later for it: the first item is drawn, too.
   return p.deterministic || (rows <= bound && num_items_fmha_bwd_ws<Kernel>(p) > 4 * num_multiprocessors());
@@ -98,8 +112,8 @@ int launch_fmha_bwd_ws(const AttnParams& p, void* stream) {
   const int64_t items = num_items_fmha_bwd_ws<Kernel>(p);
   if (items == 0) return 0;
   const WorkOrder order = Problem::kOrdered
-                              ? make_ordered_key_order(p, Problem::kBlockKv, sizeof(T))
-                              : make_key_order(p, Problem::kBlockKv, sizeof(T), section_bytes(p), Problem::kParts);
+                              ? make_ordered_key_order(p, Problem::kPlannedRows, sizeof(T))
+                              : make_key_order(p, Problem::kPlannedRows, sizeof(T), section_bytes(p), Problem::kParts);
   const auto blocks = static_cast<int32_t>(min_of<int64_t>(items, num_multiprocessors()));
   typename Kernel::Params params{p, {}, {}, {}, {}, order, Problem::kDrawsAll ? 0 : blocks};
   sm90::TensorMapEncoder encode(DTypeOf<T>::value);

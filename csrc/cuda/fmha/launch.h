@@ -13,11 +13,9 @@ struct FmhaKernel {
   int32_t planned_rows;  // rows of the tiles that the caller must plan for: queries, or a backward's keys
   bool (*takes)(const AttnParams& params);  // which calls it serves; null = all
   int (*run)(const AttnParams& params, void* stream);
-  // Of a backward: whether it reads AttnParams::row_stats, adds dq up in a fixed order, by DqScratch::turns, and as
-  // DqScratch::transposed says.
+  // Of a backward: whether it reads AttnParams::row_stats, and what it does with dq_accum.
   bool row_stats = false;
-  bool orders_dq = false;
-  bool transposed_dq = false;
+  DqUse dq_use = {};
 };
 
 // Two kernels of one choice: `main` writes dk, dv and adds into dq_accum, as delta has left it; with dq_accum

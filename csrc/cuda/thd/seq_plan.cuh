@@ -6,7 +6,7 @@
 // sequences, and valid ones are left as they are. One block walks the slots of a side a chunk of kThreads at a time: a
 // max scan places the spans, a sum scan places their tiles, then all threads fill the tiles of the chunk. Tiles of long
 // sequences come first, as long work started early keeps the end of a launch short, unless all are short or there are
-// more than a chunk has.
+// more than a chunk has. A tile may be a whole sequence: then it is by length that one is long.
 #pragma once
 
 #include "device/launch.cuh"
@@ -41,7 +41,9 @@ struct SeqPlanKernel {
   using Params = SeqPlanParams;
   static constexpr int kThreads = kWarpSize == 1 ? 1 : 1024;
   static constexpr int kMinBlocks = 1;
-  static constexpr int32_t kFewTiles = 8;  // sequences of so few end nearly together, whichever comes first
+  static constexpr int32_t kFewTiles = 8;    // sequences of so few end nearly together, whichever comes first
+  static constexpr int32_t kTileRows = 256;  // a larger tile counts as several
+  static constexpr int32_t kFewRows = 512;   // of a sequence that is one tile: likewise
 
   struct Shared {
     int32_t scan[kThreads / kWarpSize];
@@ -111,10 +113,12 @@ struct SeqPlanKernel {
   // longest.
   static PA_DEVICE void fill_tiles(const SidePlanRequest& side, int32_t batch, int64_t first_slot, SeqSpan span,
                                    Shared& shared, int tid, int32_t* tiles_before) {
-    shared.count[tid] = span.slot_len / side.tile_rows + (span.slot_len % side.tile_rows != 0);
+    shared.count[tid] = tiles_of(span, side.tile_rows);
     shared.slot[tid] = tid;
     if constexpr (kThreads > 1) {
-      if (batch < kThreads) sort_slots(shared, batch + 1, tid);
+      const int32_t length = tiles_of(span, min_of(side.tile_rows, kTileRows));
+      const int32_t few = side.tile_rows > kTileRows ? kFewRows / kTileRows : kFewTiles;
+      if (batch < kThreads) sort_slots(shared, batch + 1, tid, length, few);
     }
     block_sync();  // slot is complete
     const int32_t count = shared.count[shared.slot[tid]];
@@ -132,14 +136,18 @@ struct SeqPlanKernel {
     block_sync();  // all threads have read slot and first_tile; the next chunk may overwrite them
   }
 
-  // If any is long: the first num_slots slots by their number of tiles, the largest first, equal ones as they are.
-  static PA_DEVICE void sort_slots(Shared& shared, int num_slots, int tid) {
+  static PA_DEVICE int32_t tiles_of(SeqSpan span, int32_t rows) {
+    return span.slot_len / rows + (span.slot_len % rows != 0);
+  }
+
+  // If any is longer than `few`: the first num_slots slots by length, the longest first, equal ones as they are.
+  // `length` is that of this thread's slot.
+  static PA_DEVICE void sort_slots(Shared& shared, int num_slots, int tid, int32_t length, int32_t few) {
     constexpr int kStep = 16;
     static_assert(kThreads == 1 || kThreads % kStep == 0, "keys are read so many at a time");
-    const int32_t count = min_of(shared.count[tid], INT32_MAX / kThreads - 1);
-    const int32_t key = tid < num_slots ? (count + 1) * kThreads - tid : 0;
+    const int32_t key = tid < num_slots ? (min_of(length, INT32_MAX / kThreads - 1) + 1) * kThreads - tid : 0;
     shared.key[tid] = key;
-    if (count > kFewTiles) shared.has_long = true;
+    if (length > few) shared.has_long = true;
     block_sync();  // key and has_long are complete
     if (!shared.has_long) return;
     int larger = 0;

@@ -22,13 +22,14 @@ using Gradient = std::vector<double>;  // of a Tensor's elements
 template <class T>
 class Check {
  public:
-  Check(const Shape& shape, int32_t dim_qk, int32_t dim_v, int32_t tile_rows, bool transposed_dq, uint32_t seed)
-      : transposed_dq_(transposed_dq),
+  Check(const Shape& shape, int32_t dim_qk, int32_t dim_v, int32_t tile_rows, DqUse use, uint32_t seed)
+      : use_(use),
         sequences_(shape, 1, tile_rows, seed),
         q_(sequences_.q, shape.batch, shape.heads_q, dim_qk),
         d_o_(sequences_.q, shape.batch, shape.heads_q, dim_v),
         k_(sequences_.kv, shape.batch, shape.heads_kv, dim_qk),
         v_(sequences_.kv, shape.batch, shape.heads_kv, dim_v),
+        dq_(sequences_.q, shape.batch, shape.heads_q, dim_qk),
         dk_(sequences_.kv, shape.batch, shape.heads_kv, dim_qk),
         dv_(sequences_.kv, shape.batch, shape.heads_kv, dim_v),
         groups_(dq_scratch_groups(shape.is_thd, sequences_.q.side.seqlen, shape.batch)),
@@ -45,7 +46,8 @@ class Check {
     for (int32_t seq = 0; seq < sequences_.shape.batch; ++seq) {
       for (int32_t head = 0; head < q_.heads; ++head) expect(seq, head, dq, dk, dv);
     }
-    if (deterministic) poison_scratch();
+    if (use_.stores_first) std::fill(accum_.storage.begin(), accum_.storage.end(), NAN);
+    for_each_unseen([&](int32_t seq, int32_t i) { zero(seq, i); });
     if (launch(params(deterministic), nullptr) != 0) model::broken("the launch failed");
     return std::max({error_dq(dq), error(dk_, dk), error(dv_, dv)});
   }
@@ -56,29 +58,40 @@ class Check {
                                    : ceil_div(sequences_.q.side.seqlen, int64_t{kRows}) * seq;
   }
 
-  // As delta leaves it where additions are ordered: zeros where no key is seen, anything elsewhere.
-  void poison_scratch() {
-    std::fill(accum_.storage.begin(), accum_.storage.end(), NAN);
+  // As delta leaves a row that nothing comes to.
+  void zero(int32_t seq, int32_t i) {
+    for (int32_t head = 0; head < q_.heads; ++head) {
+      for (int32_t d = 0; d < q_.dim; ++d) {
+        if (use_.writes_dq) {
+          dq_.row(sequences_.q.first(seq) + i, head)[d] = T();
+        } else {
+          dq(seq, i, head, d) = 0.f;
+        }
+      }
+    }
+  }
+
+  // f(sequence, query) where no key is seen.
+  template <class F>
+  void for_each_unseen(F f) const {
     for (int32_t seq = 0; seq < sequences_.shape.batch; ++seq) {
       for (int32_t i = 0; i < sequences_.lengths_q[seq]; ++i) {
-        if (sequences_.keys(seq, i) > 0) continue;
-        for (int32_t head = 0; head < q_.heads; ++head) {
-          for (int32_t d = 0; d < q_.dim; ++d) dq(seq, i, head, d) = 0.f;
-        }
+        if (sequences_.keys(seq, i) == 0) f(seq, i);
       }
     }
   }
 
   float& dq(int32_t seq, int32_t i, int32_t head, int32_t d) {
     const int64_t block = (group(seq) + i / kRows) * q_.heads + head;
-    const int place = transposed_dq_ ? Arch::TransposedScratchLayout::offset(i % kRows, d)
-                                     : Arch::ScratchLayout::offset(i % kRows, d);
+    const int place = use_.transposed ? Arch::TransposedScratchLayout::offset(i % kRows, d)
+                                      : Arch::ScratchLayout::offset(i % kRows, d);
     return accum_.data[block * kRows * q_.dim + place];
   }
 
   AttnParams params(bool deterministic) {
     AttnParams p = sequences_.params(q_.dim, v_.dim);
-    p.q = q_.view(), p.k = k_.view(), p.v = v_.view(), p.d_o = d_o_.view(), p.dk = dk_.view(), p.dv = dv_.view();
+    p.q = q_.view(), p.k = k_.view(), p.v = v_.view(), p.d_o = d_o_.view(), p.dq = dq_.view(), p.dk = dk_.view(),
+    p.dv = dv_.view();
     p.dq_accum.data = accum_.data, p.dq_accum.turns = turns_.data, p.row_stats.data = stats_.data;
     p.next_item = &next_item_;
     p.deterministic = deterministic;
@@ -141,7 +154,8 @@ class Check {
         for (int32_t head = 0; head < q_.heads; ++head) {
           const int64_t row = sequences_.q.first(seq) + i;
           for (int32_t d = 0; d < q_.dim; ++d) {
-            keep_worse(worst, dq(seq, i, head, d), expected[(row * q_.heads + head) * q_.dim + d]);
+            const double got = use_.writes_dq ? to_float(dq_.row(row, head)[d]) : dq(seq, i, head, d);
+            keep_worse(worst, got, expected[(row * q_.heads + head) * q_.dim + d]);
           }
         }
       }
@@ -149,9 +163,9 @@ class Check {
     return worst / largest(expected);
   }
 
-  bool transposed_dq_;
+  DqUse use_;
   Sequences sequences_;
-  Tensor<T> q_, d_o_, k_, v_, dk_, dv_;
+  Tensor<T> q_, d_o_, k_, v_, dq_, dk_, dv_;
   int64_t groups_;
   Aligned<float> accum_;
   Aligned<int32_t> turns_;
@@ -168,17 +182,19 @@ template <class Kernel>
 int check(uint32_t seed) {
   using Problem = typename Kernel::Problem;
   return count_wrong(seed, kTolerance, [&](const Shape& shape) {
-    Check<typename Problem::Element> check(shape, Problem::kHeadDimQk, Problem::kHeadDimV, Problem::kBlockKv,
-                                           Problem::kTransposesDq, seed);
+    Check<typename Problem::Element> check(shape, Problem::kHeadDimQk, Problem::kHeadDimV, Kernel::kPlannedRows,
+                                           Problem::dq_use(), seed);
     return check.run(Problem::kOrdered, launch_ws<Kernel>);
   });
 }
 
-struct Narrow64 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 64, 64, 128, false>> {};
-struct Narrow128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, false>> {};
-struct Long128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 80, false>> {};
-struct Ordered64 : FmhaBwdWs<sm90::BwdWsProblem<half, 64, 64, 128, true>> {};
-struct Ordered128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 64, true>> {};
+struct Narrow64 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 64, 64, 128, sm90::DqSum::kAnyOrder>> {};
+struct Narrow128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, sm90::DqSum::kAnyOrder>> {};
+struct Long128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 80, sm90::DqSum::kAnyOrder>> {};
+struct Ordered64 : FmhaBwdWs<sm90::BwdWsProblem<half, 64, 64, 128, sm90::DqSum::kTurns>> {};
+struct Ordered128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 64, sm90::DqSum::kTurns>> {};
+struct Whole64 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 64, 64, 128, sm90::DqSum::kOneBlock>> {};
+struct Whole128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, sm90::DqSum::kOneBlock>> {};
 struct ByKeys : FmhaBwdWide<sm90::BwdWideProblem<bf16, 192, 128, 128>> {};
 struct InParts : FmhaBwdWide<sm90::BwdWideProblem<bf16, 512, 512, 64>> {};
 struct ByProduct : FmhaBwdWide<sm90::BwdWideProblem<half, 256, 256, 64>> {};
@@ -194,6 +210,8 @@ int main(int argc, char** argv) {
                              {"128_long", check<Long128>},
                              {"64_ordered", check<Ordered64>},
                              {"128_ordered", check<Ordered128>},
+                             {"64_whole", check<Whole64>},
+                             {"128_whole", check<Whole128>},
                              {"192_128", check<ByKeys>},
                              {"256", check<ByProduct>},
                              {"512", check<InParts>}});

@@ -60,9 +60,12 @@ PA_DEVICE void store_bulk(float* global, const void* smem, int bytes) {
                : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
-// This thread's bulk adds and stores have read their shared memory; or have come to their end.
+// This thread's bulk adds and stores have read their shared memory; or have come to their end, all but the last `Left`.
 PA_DEVICE void wait_bulk_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
-PA_DEVICE void wait_bulk() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+template <int Left = 0>
+PA_DEVICE void wait_bulk() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Left) : "memory");
+}
 
 PA_DEVICE void prefetch_map(const CUtensorMap& map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
 

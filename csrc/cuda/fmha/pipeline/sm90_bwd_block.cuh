@@ -12,7 +12,7 @@ struct BwdBlock {
   using Params = BwdWsParams;
   static constexpr int kThreads = Problem::kThreads;
   static constexpr int kMinBlocks = 1;
-  static constexpr int32_t kPlannedRows = Problem::kBlockKv;
+  static constexpr int32_t kPlannedRows = Problem::kPlannedRows;
   static constexpr int kSmemBytes = Problem::kTileBytes + static_cast<int>(sizeof(BwdWsShared<Problem>));
 
   PA_DEVICE void operator()(const Params& params, const BlockCtx& ctx) const {

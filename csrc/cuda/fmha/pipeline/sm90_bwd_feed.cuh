@@ -23,17 +23,21 @@ class BwdWsProducer {
     }
     prefetch_map(params_.k);
     prefetch_map(params_.v);
-    int32_t index = first;
+    int32_t index = first, block = kLastBlock;
     uint32_t number = 0;
     PA_NO_UNROLL
     for (;;) {
-      describe(index, number);
+      describe(index, block, number);
       tell_helpers(number);
-      const BwdWsTile& tile = *opaque(&shared_.tile(tile_slot(number)));
+      const BwdWsTile& tile = *opaque(&shared_.tile(number));
       if (!tile.exists) break;
       load(tile, KeySlot{number});
       number = tile.number + 1;  // from there, since there is no register for it
-      await_previous_kernel();   // it zeroes next_item
+      if constexpr (Problem::kOneBlock) {
+        block = tile.item.tile.block - 1;
+        if (block >= 0) continue;
+      }
+      await_previous_kernel();  // it zeroes next_item
       index = params_.given + atomicAdd(p_.next_item, 1);
     }
     const KeySlot keys{number};
@@ -43,6 +47,8 @@ class BwdWsProducer {
 
  private:
   using KeySlot = RingSlot<Problem::kKeyBuffers>;
+  static constexpr int32_t kLastBlock = -1;
+  static constexpr bool kHasOrder = Problem::kOrdered || Problem::kOneBlock;
 
   // That a tile is described, when they have followed the one before the last.
   PA_DEVICE void tell_helpers(uint32_t number) const {
@@ -53,8 +59,9 @@ class BwdWsProducer {
     }
   }
 
-  PA_DEVICE void describe(int32_t index, uint32_t number) const {
-    BwdWsTile* tile = opaque(&shared_.tile(opaque(tile_slot(number))));
+  // `block`: of the item's sequence, where an item is all of it.
+  PA_DEVICE void describe(int32_t index, int32_t block, uint32_t number) const {
+    BwdWsTile* tile = opaque(&shared_.tile(opaque(number)));
     tile->number = number;
     const int32_t num_steps = params_.order.steps(p_.kv_side);
     tile->exists = index < params_.order.lanes * num_steps;
@@ -69,12 +76,14 @@ class BwdWsProducer {
     tile->q_rows = seq_rows(p_.q_side, p_.batch, tile->item.tile.seq);
     tile->kv_rows = seq_rows(p_.kv_side, p_.batch, tile->item.tile.seq);
     tile = opaque(tile);
-    const bool upward = Problem::kOrdered && last_keys_first(p_.window_left, p_.window_right);
-    if (!upward) {
+    const bool upward = Problem::kOneBlock || (Problem::kOrdered && last_keys_first(p_.window_left, p_.window_right));
+    if constexpr (Problem::kOneBlock) {
+      tile->item.tile.block = block == kLastBlock ? ceil_div(tile->kv_rows.slot_len, Problem::kBlockKv) - 1 : block;
+    } else if (!upward) {
       tile->item.tile.block =
           first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
     }
-    if constexpr (Problem::kOrdered) tile->m_step = upward ? 1 : -1;
+    if constexpr (kHasOrder) tile->m_step = upward ? 1 : -1;
     tile = opaque(tile);
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
@@ -82,7 +91,7 @@ class BwdWsProducer {
     tile->m_begin = tile->m_end = tile->plain_begin = tile->plain_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
     tile = opaque(tile);
-    if constexpr (Problem::kOrdered) describe_turns(tile);
+    if constexpr (kHasOrder) describe_turns(tile);
     const int32_t group = p_.num_heads_q / p_.num_heads_kv;
     tile->first_head = tile->item.head * group;
     tile->steps = (tile->m_end - tile->m_begin) * group;
@@ -187,7 +196,7 @@ PA_DEVICE void for_each_tile(BwdWsShared<Problem>& shared, int tid, F f) {
   for (;;) {
     const RingSlot<2> slot{number};
     shared.described[slot.index()].wait(slot.parity());
-    const BwdWsTile& tile = *opaque(&shared.tile(tile_slot(number)));
+    const BwdWsTile& tile = *opaque(&shared.tile(number));
     if (!tile.exists) break;
     f(tile);
     number = tile.number + 1;  // from there, since where dq is ordered f has no register for it
@@ -267,17 +276,33 @@ class BwdWsDqAdder {
     const float* to = scratch + group * dq_scratch_step(p_) + col * DqScratch::kRows;
     const char* from = staging_ + c * Problem::kBytesDq + lane * Problem::kBytesDqGroup;
     shared_.dq_full[c][adder()].wait(steps_ / Problem::kAdders % 2);
-    if (lane < Problem::kDqGroups && group * DqScratch::kRows < tile.q_rows.len && cols > 0) {
+    if (Problem::kOneBlock && tile.item.tile.block == 0) {
+      wait_bulk();  // consumers read what was sent, and write dq
+    } else if (lane < Problem::kDqGroups && group * DqScratch::kRows < tile.q_rows.len && cols > 0) {
       send(tile, at, const_cast<float*>(to), from, cols * DqScratch::kRows * 4);
       wait_bulk_read();
+      if constexpr (Problem::kOneBlock) wait_for_earlier(tile);
     }
     warp_sync();  // all of the staging has been read
     if (lane == 0) shared_.dq_empty[c].arrive();
   }
 
-  // Where dq is ordered, what comes first is stored: delta zeroes no more than rows that nobody comes to.
+  // So that what is added or read next finds what the tile of keys before has left there, as many steps ago as they
+  // have tiles of queries in common.
+  static PA_DEVICE void wait_for_earlier(const BwdWsTile& tile) {
+    const int32_t shared = tile.shared_end - tile.shared_begin, steps = shared > 0 ? shared : tile.m_end - tile.m_begin;
+    if (steps > 3) {
+      wait_bulk<3>();
+    } else if (steps > 1) {
+      wait_bulk<1>();
+    } else {
+      wait_bulk<0>();
+    }
+  }
+
+  // Where dq is added in an order, what comes first is stored: delta zeroes no more than rows that nobody comes to.
   static PA_DEVICE void send(const BwdWsTile& tile, const Walk& at, float* to, const char* staging, int bytes) {
-    if (Problem::kOrdered && !tile.shares(at.m)) {
+    if ((Problem::kOrdered || Problem::kOneBlock) && !tile.shares(at.m)) {
       store_bulk(to, staging, bytes);
     } else {
       add_bulk(to, staging, bytes);

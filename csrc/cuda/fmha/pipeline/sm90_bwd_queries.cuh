@@ -6,6 +6,11 @@
 
 namespace portattn::sm90 {
 
+// Of a step: a query head and a tile of queries.
+struct BwdPlace {
+  int32_t head, m;
+};
+
 template <class Problem>
 struct BwdAnyQueries {
   int32_t left;  // steps, this one included
@@ -40,12 +45,20 @@ template <class Problem>
 struct BwdTriangularQueries {
   int32_t left;
 
-  PA_DEVICE explicit BwdTriangularQueries(const BwdWsTile& tile) : left(uniform(tile.steps)) { begin_head(tile); }
+  PA_DEVICE explicit BwdTriangularQueries(const BwdWsTile& tile)
+      : left(uniform(tile.steps)), head_(uniform(tile.first_head - 1)) {
+    begin_head(tile);
+  }
 
   PA_DEVICE int32_t m(const BwdWsTile& tile) const { return opaque(&tile)->m_end - 1 - left_of_head_; }
   // Scores, that is: queries past the sequence have an infinite lse.
   PA_DEVICE bool is_plain() const { return left_of_head_ <= last_plain_; }
   PA_DEVICE bool is_whole() const { return left_of_head_ > 0; }
+  // Of the step before.
+  PA_DEVICE BwdPlace before(const BwdWsTile& tile) const {
+    const int32_t m = tile.m_end - 2 - left_of_head_;
+    return m < tile.m_begin ? BwdPlace{head_ - 1, tile.m_end - 1} : BwdPlace{head_, m};
+  }
 
   PA_DEVICE void advance(const BwdWsTile& tile) {
     --left;
@@ -54,12 +67,14 @@ struct BwdTriangularQueries {
 
  private:
   PA_DEVICE void begin_head(const BwdWsTile& tile) {
+    ++head_;
     left_of_head_ = uniform(tile.m_end - 1 - tile.m_begin);
     last_plain_ = uniform(tile.plain_begin < tile.plain_end ? tile.m_end - 1 - tile.plain_begin : -1);
   }
 
   int32_t left_of_head_;  // after the tile at hand
   int32_t last_plain_;    // with how many left they begin to be plain
+  int32_t head_;
 };
 
 }  // namespace portattn::sm90

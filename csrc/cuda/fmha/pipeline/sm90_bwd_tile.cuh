@@ -13,43 +13,52 @@ namespace portattn::sm90 {
 struct BwdWsWalk;
 struct BwdWsOrderedWalk;
 
-// Ordered: dq is added in a fixed order (sm90_bwd_turns.cuh). Seqlen, and SeqlenCausal: queries a sequence, on average,
-// from which on the kernel is taken; or, where dq is ordered and need not be, up to which.
-template <class T, int HeadDimQk, int HeadDimV, int BlockQ, bool Ordered, int Seqlen = 0, int SeqlenCausal = 0>
+// How dq, a sum over tiles of keys, is added up: by all blocks in any order; in a fixed one (sm90_bwd_turns.cuh); or by
+// one block, which takes all tiles of a sequence, last keys first, and writes dq with the first keys.
+enum class DqSum { kAnyOrder, kTurns, kOneBlock };
+
+// Seqlen, and SeqlenCausal: queries a sequence, on average, from which on the kernel is taken; or, where dq need not be
+// added up so, up to which.
+template <class T, int HeadDimQk, int HeadDimV, int BlockQ, DqSum Sum, int Seqlen = 0, int SeqlenCausal = 0>
 struct BwdWsProblem {
   using Element = T;
-  using Walk = std::conditional_t<Ordered, BwdWsOrderedWalk, BwdWsWalk>;
-  static constexpr bool kOrdered = Ordered;
-  static constexpr bool kDrawsAll = Ordered;  // items, its first too
+  static constexpr bool kOrdered = Sum == DqSum::kTurns;
+  static constexpr bool kOneBlock = Sum == DqSum::kOneBlock;
+  using Walk = std::conditional_t<kOrdered, BwdWsOrderedWalk, BwdWsWalk>;
+  static constexpr bool kDrawsAll = kOrdered;  // items, its first too
   static constexpr int64_t kSeqlen = Seqlen, kSeqlenCausal = SeqlenCausal;
   static constexpr int kHeadDimQk = HeadDimQk;
   static constexpr int kHeadDimV = HeadDimV;
   static constexpr int kConsumers = 2;
-  static_assert(!Ordered || kConsumers == DqScratch::kTurns, "each takes turns of its own");
+  static_assert(!kOrdered || kConsumers == DqScratch::kTurns, "each takes turns of its own");
   static constexpr int kBlockQ = BlockQ;
   static constexpr int kBlockKv = 64 * kConsumers;
+  static constexpr int32_t kPlannedRows = kOneBlock ? kMaxSeqlen : kBlockKv;  // of an item
   static constexpr int kStages = 2;
   static constexpr int kDsBuffers = kStages;
   static constexpr int kParts = 1;  // of a head, see sm90_bwd_wide_tile.cuh
   // Of k: that of the next tile arrives while this one is computed. Ordered, tiles of 64 queries have no register left
   // to tell one from the other; with tiles of 80 shared memory has no room.
-  static constexpr int kKeyBuffers = (Ordered && BlockQ == 64) || BlockQ == 80 ? 1 : 2;
+  static constexpr int kKeyBuffers = (kOrdered && BlockQ == 64) || BlockQ == 80 ? 1 : 2;
   // Whether dq is computed as its transpose, dims in rows, of which a product has 64 where a tile has 80 queries.
   static constexpr bool kTransposesDq = BlockQ % 64 != 0;
-  // Whether a key is seen by all queries from one on: other masks have no registers in the largest step.
-  static constexpr bool kTriangular = BlockQ == 80;
+  // Whether a key is seen by all queries from one on: other masks have no registers in the largest step, and dq is
+  // complete at one tile of keys for all queries.
+  static constexpr bool kTriangular = BlockQ == 80 || kOneBlock;
   // Warps that add a consumer's dq, a step each in turn: additions in order last as long as a step of 64 queries.
-  static constexpr int kAdders = Ordered && BlockQ == 64 ? 2 : 1;
+  static constexpr int kAdders = kOrdered && BlockQ == 64 ? 2 : 1;
   // Whether room for dq is waited for as late as can be: one adder that has to wait for its turn makes it late.
-  static constexpr bool kStagesLate = Ordered && kAdders == 1;
+  static constexpr bool kStagesLate = kOrdered && kAdders == 1;
   // One for both consumers, but where one keeps the other waiting.
-  static constexpr int kAdderWarps = Ordered || BlockQ == 80 ? kConsumers * kAdders : 1;
+  static constexpr int kAdderWarps = Sum != DqSum::kAnyOrder || BlockQ == 80 ? kConsumers * kAdders : 1;
   static constexpr int kMoverThreads = kAdders > 1 ? 256 : 128;
   static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
   // Together as many as the block was launched with: 168 a thread, or 128.
   static constexpr int kProducerRegisters = kAdders > 1 || BlockQ == 80 ? 24 : 40;
   static constexpr int kConsumerRegisters = BlockQ == 80 ? 240 : 232;
-  static_assert(!kTransposesDq || (HeadDimQk == 128 && !Ordered), "the transpose has 64 dims a consumer");
+  static constexpr DqUse dq_use() { return DqUse{kOrdered, kOrdered || kOneBlock, kTransposesDq, kOneBlock}; }
+  static_assert(!kTransposesDq || (HeadDimQk == 128 && Sum == DqSum::kAnyOrder),
+                "the transpose has 64 dims a consumer");
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
   static_assert(BlockQ == 64 || BlockQ == 80 || BlockQ == 128, "dq is shared out by columns or by rows");
 
@@ -63,9 +72,9 @@ struct BwdWsProblem {
   // first, since p and ds need its registers.
   static constexpr bool kDqFirst = BlockQ < 128;
   // Whether room for ds is waited for before dp: 1 % faster, but in larger tiles slower by as much.
-  static constexpr bool kAsksForDsEarly = BlockQ < 128 && !Ordered;
+  static constexpr bool kAsksForDsEarly = BlockQ < 128 && !kOrdered;
   // Pairs of lse that wait in registers for the scores: as many as are faster so.
-  static constexpr int kLseAhead = BlockQ == 128 ? 6 : BlockQ == 80 ? 5 : Ordered ? 3 : 4;
+  static constexpr int kLseAhead = BlockQ == 128 ? 6 : BlockQ == 80 ? 5 : kOrdered ? 3 : 4;
   // Whether the step exists once for each slot; twice the larger one does not fit the instruction cache.
   static constexpr bool kUnrollsSlots = BlockQ == 64;
   using ScoreTile = AccTile<float, 16, BlockQ>;  // rows are keys
@@ -108,8 +117,8 @@ struct BwdWsTile {
   int32_t plain_begin, plain_end;  // query tiles in this range are whole, and see all keys
   uint32_t number;                 // among the block's tiles
   bool exists;                     // false: there is no more work
-  // Where dq is ordered: the walk over the query tiles, the block before this one in the order, and the query tiles
-  // that see keys of it.
+  // Where dq is added in an order: the walk over the query tiles, the block before this one in the order, and the query
+  // tiles that see keys of it.
   int32_t m_first, m_last, m_step;
   int32_t before, shared_begin, shared_end;
 
@@ -117,9 +126,6 @@ struct BwdWsTile {
 
   int32_t part;  // of a head that has several
 };
-
-constexpr int kBwdTileSlots = 3;  // the one that consumers may still store, the one being loaded, and the next
-PA_DEVICE int tile_slot(uint32_t number) { return static_cast<int>(number % kBwdTileSlots); }
 
 // What the warps that move data share with the consumers, after the tiles in shared memory.
 template <class Problem>
@@ -132,9 +138,11 @@ struct BwdFeedShared {
   Barrier full[kStages], empty[kStages];
   alignas(16) float lse_log2[kStages][Problem::kBlockQ];     // +inf for rows that see nothing
   alignas(16) float minus_delta[kStages][Problem::kBlockQ];  // past a sequence's rows both are cleared
-  alignas(16) char tiles[kBwdTileSlots][sizeof(BwdWsTile)];
+  // Of tiles: the one that consumers may still store, the one being loaded, and the next.
+  static constexpr int kTileSlots = 3;
+  alignas(16) char tiles[kTileSlots][sizeof(BwdWsTile)];
 
-  PA_DEVICE BwdWsTile& tile(int slot) { return reinterpret_cast<BwdWsTile&>(tiles[slot]); }
+  PA_DEVICE BwdWsTile& tile(uint32_t number) { return reinterpret_cast<BwdWsTile&>(tiles[number % kTileSlots]); }
 
   PA_DEVICE void init_feed() {
     v_empty.init(Problem::kConsumers * 4);

@@ -11,7 +11,8 @@ template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
 struct BwdWideProblem {
   using Element = T;
   using Walk = BwdWsWalk;
-  static constexpr bool kOrdered = false;
+  static constexpr bool kOrdered = false, kOneBlock = false;  // see DqSum
+  static constexpr DqUse dq_use() { return DqUse{}; }
   static constexpr bool kDrawsAll = true;
   static constexpr int64_t kSeqlen = 0, kSeqlenCausal = 0;
   static constexpr int kAdderWarps = 0;
@@ -27,6 +28,7 @@ struct BwdWideProblem {
   // What shared memory has room for beside the keys.
   static constexpr int kBlockQ = kInParts ? 32 : 64;
   static constexpr int kBlockKv = BlockKv;
+  static constexpr int32_t kPlannedRows = BlockKv;
   static constexpr bool kSplitsKeys = BlockKv == 128;  // between consumers; else they share out dv and dk
   static constexpr int kStages = kInParts ? 1 : 2;
   static constexpr int kDsBuffers = 2;

@@ -6,8 +6,10 @@
 // (https://arxiv.org/abs/2407.08608); docs/deep_dives/sm90_backward.md draws it.
 #pragma once
 
+#include "arch/sm90/cached.cuh"
 #include "fmha/pipeline/sm90_bwd_queries.cuh"
 #include "fmha/pipeline/sm90_bwd_steps.cuh"
+#include "fmha/pipeline/sm90_store_rows.cuh"
 
 namespace portattn::sm90 {
 
@@ -32,6 +34,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   // Accumulates dk (to be scaled) and dv of a tile that some query sees, and lets k and v go.
   PA_DEVICE void run(const BwdWsTile& tile, DkTile& dk, DvTile& dv) {
     if constexpr (Problem::kKeyBuffers > 1) key_buffer_ = uniform(RingSlot<Problem::kKeyBuffers>{tile.number}.index());
+    if constexpr (Problem::kOneBlock) completes_dq_ = uniform(tile.item.tile.block) == 0;
     clear_foreign_keys(tile, k_offset());
     Queries at(tile);
     in_slot([&](int slot) { wait_for_queries(slot, tile, at); });
@@ -40,7 +43,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     while (at.left > 0) {
       in_slot([&](int slot) { step<false>(slot, tile, at, dk, dv); });
     }
-    in_slot([&](int slot) { finish(1 - slot); });
+    in_slot([&](int slot) { finish(1 - slot, tile, at); });
   }
 
  private:
@@ -56,6 +59,14 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   using Steps::tid_;
   using Steps::wait_for_ds;
   using Steps::warp;
+
+  // What this thread has left in the scratch of a tile of queries, and where the tile's dq goes.
+  struct DqSoFar {
+    T* to;      // this warp's first row
+    int valid;  // rows from there on
+    int cols;   // of dq, from this consumer's first one on
+    float4 sum[DqTile::kN / 8];
+  };
 
   // Calls f with the current slot, as a constant if the step is small enough to exist once for each: then descriptors
   // of what lies there are a uniform register and a constant, and take no arithmetic.
@@ -102,6 +113,9 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     if (Problem::kAsksForDsEarly) wait_for_ds_room(slot);
     wgmma_wait<0>();
     pin(dp.data);
+    if constexpr (Problem::kOneBlock) {
+      if (at.left == 1) release(shared_.v_empty);  // at once: the next tile may come soon
+    }
     if constexpr (Problem::kTransposesDq) {
       make_operands(slot, s, dp, p, ds);
     } else {
@@ -112,8 +126,10 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     }
     if (!Problem::kAsksForDsEarly) wait_for_ds_room(slot);
     write_ds(slot, ds);
+    DqSoFar so_far;
     if constexpr (!First) {
       if (Problem::kStagesLate) wait_for_staging(1 - slot);
+      if constexpr (Problem::kOneBlock) load_dq_so_far(tile, at, so_far);
       start_dq(1 - slot, dq);
     }
     if constexpr (Problem::kDqFirst) {
@@ -124,7 +140,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     hand_ds_over(slot);
     if constexpr (!First) {
       wgmma_wait<1>();
-      stage_dq(1 - slot, dq);
+      leave_dq(1 - slot, dq, so_far);
     }
     if constexpr (Problem::kDqFirst) add_product(dk, ds, Problem::kOffsetQ + slot * Problem::kBytesQ);
     if constexpr (!First) hand_dq_over(1 - slot);
@@ -132,7 +148,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     at_.advance();
     if (at.left > 0) {
       wait_for_queries(1 - slot, tile, at);
-    } else {
+    } else if constexpr (!Problem::kOneBlock) {
       release(shared_.v_empty);
     }
     wgmma_wait<0>();
@@ -143,14 +159,16 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   }
 
   // dq of the last query tile, which lay in this slot.
-  PA_DEVICE void finish(int slot) {
+  PA_DEVICE void finish(int slot, const BwdWsTile& tile, const Queries& at) {
     DqTile dq;
+    DqSoFar so_far;
     wait_for_ds(slot);
     wait_for_staging(slot);
+    if constexpr (Problem::kOneBlock) load_dq_so_far(tile, at, so_far);
     start_dq(slot, dq);
     wgmma_wait<0>();
     release(shared_.k_empty[key_buffer()]);
-    stage_dq(slot, dq);
+    leave_dq(slot, dq, so_far);
     hand_dq_over(slot);
   }
 
@@ -262,14 +280,52 @@ class BwdWsConsumer : public BwdSteps<Problem> {
     zero_ = static_cast<uint32_t>(p_.batch) >> 31;
   }
 
-  // This warp's share of dq to shared memory, in the order of the scratch: a group of rows, or 16 dims of each.
-  PA_DEVICE void stage_dq(int slot, DqTile& dq) {
+  // dq of the slot before, from which ds has been read: to the scratch, or where it is complete to dq.
+  PA_DEVICE void leave_dq(int slot, DqTile& dq, const DqSoFar& so_far) const {
     pin(dq.data);
     release(shared_.ds_empty[slot]);
+    if constexpr (Problem::kOneBlock) {
+      if (completes_dq_) return write_dq(dq, so_far);
+    }
+    stage_dq(dq);
+  }
+
+  // For the step before, if it completes dq. The warp that adds has said that all of it is there
+  // (BwdWsDqAdder::add): staging has been waited for. No branches: products may be in flight.
+  PA_DEVICE void load_dq_so_far(const BwdWsTile& tile, const Queries& at, DqSoFar& so_far) const {
+    const BwdWsTile& here = *opaque(&tile);
+    const BwdPlace place = at.before(here);
+    const int col = Problem::kSplitsRows ? 0 : group_ * Problem::kDqColumns;
+    const int32_t row = place.m * Problem::kBlockQ + (Problem::kSplitsRows ? warp() : warp() % 4) * 16;
+    so_far.to = row_pointer<T>(p_.dq, here.item.tile.seq, here.q_rows, row, place.head) + col;
+    so_far.valid = here.q_rows.len - row;
+    so_far.cols = min_of(p_.head_dim_qk - col, Problem::kDqColumns);
+    const bool exists = completes_dq_ && here.shares(place.m) && so_far.valid > 0;
+    const float* from = dq_scratch(p_, here.item.tile.seq, here.q_rows, place.head) +
+                        row / DqScratch::kRows * dq_scratch_step(p_) + col * DqScratch::kRows + lane() * 4;
+    PA_UNROLL
+    for (int n = 0; n < DqTile::kN / 8; ++n) {
+      so_far.sum[n] = load_past_l1(from + n * 8 * DqScratch::kRows, exists && n * 8 < so_far.cols);
+    }
+  }
+
+  PA_DEVICE void write_dq(DqTile& dq, const DqSoFar& so_far) const {
+    PA_UNROLL
+    for (int n = 0; n < DqTile::kN / 8; ++n) {
+      dq.at(0, 2 * n) += so_far.sum[n].x;
+      dq.at(0, 2 * n + 1) += so_far.sum[n].y;
+      dq.at(1, 2 * n) += so_far.sum[n].z;
+      dq.at(1, 2 * n + 1) += so_far.sum[n].w;
+    }
+    store_rows(so_far.to, p_.dq.token_stride, dq, p_.attn_scale, so_far.valid, so_far.valid, so_far.cols, lane());
+  }
+
+  // This warp's share of dq to shared memory, in the order of the scratch: a group of rows, or 16 dims of each.
+  PA_DEVICE void stage_dq(const DqTile& dq) const {
     constexpr int kBlocks = DqTile::kN / 8;
     constexpr int kBlocksOfGroup = Problem::kTransposesDq ? DqScratch::kRows / 8 : kBlocks;
     constexpr int kBytesWarp = kBlocksOfGroup * 32 * sizeof(float4);
-    const float scale = p_.attn_scale;
+    const float scale = Problem::kOneBlock ? 1.f : p_.attn_scale;  // or it comes when dq is complete
     char* const out = smem_ + Problem::kOffsetDq + warp() * kBytesWarp + group_ * (Problem::kBytesDq - 4 * kBytesWarp);
     PA_UNROLL
     for (int n = 0; n < kBlocks; ++n) {
@@ -285,6 +341,7 @@ class BwdWsConsumer : public BwdSteps<Problem> {
   }
 
   int group_;          // of consumers
+  bool completes_dq_;  // with the keys of the tile at hand
   uint32_t ds_place_;  // of this thread, in shared memory
   uint32_t zero_;
   int key_buffer_ = 0;  // of the tile

@@ -47,6 +47,24 @@ struct Block {
   std::vector<Warpgroup> groups;
 };
 
+// Floats on their way from shared to global memory: read first, written later.
+struct BulkWrite {
+  float* to;
+  const float* from;
+  size_t count;
+  bool adds;
+  size_t number;  // of the thread's
+  std::vector<float> data = {};
+
+  void read() {
+    if (data.empty()) data.assign(from, from + count);
+  }
+  void write() {
+    read();
+    for (size_t i = 0; i < count; ++i) to[i] = adds ? to[i] + data[i] : data[i];
+  }
+};
+
 struct Fiber {
   static constexpr size_t kStackBytes = 96 * 1024;
   ucontext_t context;
@@ -54,7 +72,8 @@ struct Fiber {
   Block* block;
   int block_index, tid;
   bool done = false;
-  std::vector<std::function<void()>> adds;  // that this thread has not waited for
+  std::vector<BulkWrite> writes;  // that this thread has not waited for
+  size_t num_writes = 0;          // ever
 };
 
 // What the copy engine has been asked for, and how long it will take.

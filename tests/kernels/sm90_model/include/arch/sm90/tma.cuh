@@ -58,24 +58,36 @@ inline void load_bulk(void* smem, const void* global, int bytes, Barrier& arrive
   });
 }
 
-inline void add_bulk(float* global, const void* smem, int bytes) {
+inline void write_bulk(float* global, const void* smem, int bytes, bool adds) {
   check_bulk(smem, global, bytes);
-  model::thread().adds.push_back([=] {
-    const float* x = static_cast<const float*>(smem);
-    for (int i = 0; i < bytes / 4; ++i) global[i] += x[i];
-  });
+  const size_t count = static_cast<size_t>(bytes) / sizeof(float);
+  auto& thread = model::thread();
+  thread.writes.push_back({global, static_cast<const float*>(smem), count, adds, thread.num_writes++});
 }
-inline void store_bulk(float* global, const void* smem, int bytes) {
-  check_bulk(smem, global, bytes);
-  model::thread().adds.push_back([=] { std::memcpy(global, smem, bytes); });
-}
+inline void add_bulk(float* global, const void* smem, int bytes) { write_bulk(global, smem, bytes, true); }
+inline void store_bulk(float* global, const void* smem, int bytes) { write_bulk(global, smem, bytes, false); }
+
+// Some have come to their end, too, in any order.
 inline void wait_bulk_read() {
   for (int i = model::device().random() % 3; i > 0; --i) model::give_way();
-  for (const auto& add : model::thread().adds) add();
-  model::thread().adds.clear();
+  auto& writes = model::thread().writes;
+  for (auto& write : writes) write.read();
+  for (size_t i = writes.size(); i-- > 0;) {
+    if (model::device().random() % 2 == 0) continue;
+    writes[i].write();
+    writes.erase(writes.begin() + i);
+  }
   model::happened();
 }
-inline void wait_bulk() { wait_bulk_read(); }
+template <int Left = 0>
+void wait_bulk() {
+  wait_bulk_read();
+  auto& writes = model::thread().writes;
+  while (!writes.empty() && writes.front().number + Left < model::thread().num_writes) {
+    writes.front().write();
+    writes.erase(writes.begin());
+  }
+}
 
 inline void prefetch_map(const CUtensorMap&) {}
 
