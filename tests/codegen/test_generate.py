@@ -73,7 +73,7 @@ def test_an_arch_that_extends_another_tries_its_own_kernels_first() -> None:
     assert pairs[1] == ("fmha_bwd_ws_long_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
     assert pairs[2] == ("fmha_bwd_ws_hd128x128_bf16_sm90", "&entry_fmha_bwd_dq_hd128x128_bf16_sm80")
     # Head dim 96 in whole slabs of 64 columns.
-    assert "BwdWsProblem<bf16, 128, 128, 64, false>" in files["fmha_bwd_ws_hd96x96_bf16_sm90.cu"]
+    assert "BwdWsProblem<bf16, 128, 128, 64, sm90::DqSum::kAnyOrder>" in files["fmha_bwd_ws_hd96x96_bf16_sm90.cu"]
     searched = re.findall(r"return find\(kInstances_(\w+),", files["fmha_table.cu"])
     assert searched == ["sm90", "sm80"]
 

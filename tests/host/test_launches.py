@@ -55,6 +55,8 @@ def record(api: Api, fake: Fake, attributes: dict, direction: int) -> tuple[Prob
         ({"deterministic": 1}, BACKWARD, "delta fmha_bwd fmha_bwd_dq"),
         ({"deterministic": 1, "num_heads_kv": 1}, BACKWARD, "delta fmha_bwd_ordered convert_dq"),
         ({"num_heads_kv": 1}, BACKWARD, "delta fmha_bwd convert_dq"),
+        ({"window_left": 3}, BACKWARD, "delta fmha_bwd_whole"),
+        ({"window_left": 3, "deterministic": 1}, BACKWARD, "delta fmha_bwd_whole"),
         ({"backend": BACKENDS["unfused"]}, FORWARD, "unfused_fwd"),
         ({"backend": BACKENDS["unfused"]}, BACKWARD, "delta unfused_bwd"),
         ({"bias_type": 1}, BACKWARD, "delta fmha_bwd convert_dq"),
@@ -229,6 +231,23 @@ def test_a_kernel_finds_where_it_adds_dq_and_whether_in_turns(
     assert calls["delta"]["dq_turns"] == kernel["dq_turns"]
     if base is BASE_THD:
         assert numbers(calls["seq_plan"]["kv"])[3] == (BWD_ORDERED_BLOCK_KV if in_order else BWD_BLOCK_KV)
+
+
+@pytest.mark.parametrize("base", [BASE, BASE_THD])
+@pytest.mark.parametrize(
+    ("changes", "stores_first", "writes_dq"),
+    [
+        ({}, 0, 0),
+        ({"deterministic": 1}, 0, 0),
+        ({"deterministic": 1, "num_heads_kv": 1}, 1, 0),
+        ({"window_left": 3}, 1, 1),
+    ],
+)
+def test_delta_knows_what_the_kernel_leaves_out(
+    api: Api, fake: Fake, base: dict, changes: dict, stores_first: int, writes_dq: int
+) -> None:
+    _, calls = record(api, fake, base | changes, BACKWARD)
+    assert (int(calls["delta"]["stores_first"]), int(calls["delta"]["writes_dq"])) == (stores_first, writes_dq)
 
 
 @pytest.mark.parametrize("base", [BASE, BASE_THD])

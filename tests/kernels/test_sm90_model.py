@@ -37,7 +37,7 @@ def test_forward(forward: Path, kernel: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("kernel", ["64", "128", "128_long", "64_ordered", "128_ordered"])
+@pytest.mark.parametrize("kernel", ["64", "128", "128_long", "64_ordered", "128_ordered", "64_whole"])
 def test_backward(backward: Path, kernel: str, seed: int) -> None:
     run(backward, kernel, seed)
 

@@ -77,7 +77,8 @@ int note_call(const char* call, const AttnParams& p) {
        size_t(address(p.alibi_slopes)), static_cast<long long>(p.alibi_batch_stride));
   note(" sink=%d,%zu,%zu dropout=%.9g,%zu deterministic=%d", p.has_sink, size_t(address(p.softmax_offset)),
        size_t(address(p.d_softmax_offset)), double(p.dropout), size_t(address(p.rng_state)), p.deterministic);
-  note(" dq_turns=%zu row_stats=%zu\n", size_t(address(p.dq_accum.turns)), size_t(address(p.row_stats.data)));
+  note(" dq_turns=%zu row_stats=%zu", size_t(address(p.dq_accum.turns)), size_t(address(p.row_stats.data)));
+  note(" stores_first=%d writes_dq=%d\n", p.dq_accum.use.stores_first, p.dq_accum.use.writes_dq);
   return finish(call);
 }
 
@@ -116,6 +117,7 @@ int fmha_fwd(const AttnParams& p, void*) { return note_call("fmha_fwd", p); }
 int fmha_bwd(const AttnParams& p, void*) { return note_call("fmha_bwd", p); }
 int fmha_bwd_dq(const AttnParams& p, void*) { return note_call("fmha_bwd_dq", p); }
 int fmha_bwd_ordered(const AttnParams& p, void*) { return note_call("fmha_bwd_ordered", p); }
+int fmha_bwd_whole(const AttnParams& p, void*) { return note_call("fmha_bwd_whole", p); }
 bool takes_one_kv_head(const AttnParams& p) { return p.num_heads_kv == 1 && (p.deterministic || p.window_left == 2); }
 int unfused_fwd(const AttnParams& p, DType, void*) { return note_call("unfused_fwd", p); }
 int unfused_bwd(const AttnParams& p, DType, void*) { return note_call("unfused_bwd", p); }
@@ -143,8 +145,8 @@ int read_back(void* host, const void* device, int64_t bytes, void*, bool* is_rea
   return finish("read_back");
 }
 
-// One kernel for each step, and a backward for deterministic calls of one kv head, which reads row stats. No two of
-// their tile sizes are equal.
+// One kernel for each step, a backward for deterministic calls of one kv head, which reads row stats, and one for a
+// window of three keys, which writes dq. No two of their tile sizes are equal.
 const FmhaKernel kFwd = {"fake_fwd", 48, nullptr, fmha_fwd};
 const FmhaKernel kBwd = {"fake_bwd", 96, nullptr, fmha_bwd};
 const FmhaKernel kBwdDq = {"fake_bwd_dq", 24, nullptr, fmha_bwd_dq};
@@ -153,14 +155,17 @@ const FmhaKernel* const kForward[] = {&kFwd};
 bool takes_none(const AttnParams&) { return false; }
 const FmhaKernel kFwdPartial = {"fake_fwd_partial", 48, takes_none, fmha_fwd};
 const FmhaKernel* const kPartialForward[] = {&kFwdPartial};
-const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true, true};
-const FmhaBackward kBackward[] = {{&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
+const FmhaKernel kBwdOrdered = {"fake_bwd_ordered", 112, takes_one_kv_head, fmha_bwd_ordered, true, {true, true}};
+bool takes_window_of_three(const AttnParams& p) { return p.window_left == 3; }
+const FmhaKernel kBwdWhole = {"fake_bwd_whole", 1 << 20, takes_window_of_three,
+                              fmha_bwd_whole,   true,    {false, true, false, true}};
+const FmhaBackward kBackward[] = {{&kBwdWhole, nullptr}, {&kBwdOrdered, nullptr}, {&kBwd, &kBwdDq}};
 
 // Without instances of its own: one for every dtype, up to head dim 128.
 std::vector<FmhaInstance> instances;
 
 const FmhaInstance* find_fmha(DType dtype, int32_t head_dim_qk, int32_t head_dim_v, int32_t) {
-  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, kForward, 1, kBackward, 2};
+  static const FmhaInstance kAny = {"fake", DType::kBFloat16, 128, 128, kForward, 1, kBackward, 3};
   if (instances.empty()) return head_dim_qk <= 128 && head_dim_v <= 128 ? &kAny : nullptr;
   for (const FmhaInstance& i : instances) {
     if (i.dtype == dtype && i.head_dim_qk >= head_dim_qk && i.head_dim_v >= head_dim_v) return &i;

@@ -194,7 +194,6 @@ struct Long128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 80, sm90::DqSum::k
 struct Ordered64 : FmhaBwdWs<sm90::BwdWsProblem<half, 64, 64, 128, sm90::DqSum::kTurns>> {};
 struct Ordered128 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 128, 128, 64, sm90::DqSum::kTurns>> {};
 struct Whole64 : FmhaBwdWs<sm90::BwdWsProblem<bf16, 64, 64, 128, sm90::DqSum::kOneBlock>> {};
-struct Whole128 : FmhaBwdWs<sm90::BwdWsProblem<half, 128, 128, 64, sm90::DqSum::kOneBlock>> {};
 struct ByKeys : FmhaBwdWide<sm90::BwdWideProblem<bf16, 192, 128, 128>> {};
 struct InParts : FmhaBwdWide<sm90::BwdWideProblem<bf16, 512, 512, 64>> {};
 struct ByProduct : FmhaBwdWide<sm90::BwdWideProblem<half, 256, 256, 64>> {};
@@ -211,7 +210,6 @@ int main(int argc, char** argv) {
                              {"64_ordered", check<Ordered64>},
                              {"128_ordered", check<Ordered128>},
                              {"64_whole", check<Whole64>},
-                             {"128_whole", check<Whole128>},
                              {"192_128", check<ByKeys>},
                              {"256", check<ByProduct>},
                              {"512", check<InParts>}});
