@@ -1,6 +1,6 @@
 // The order of launches, the same for every backend:
 //   forward   sequence plan -> kernels of the row
-//   backward  sequence plan -> delta, dq_accum = 0 -> kernels of the row -> bias gradient -> sink gradient
+//   backward  sequence plan -> delta, which readies dq_accum -> kernels of the row -> bias gradient -> sink gradient
 #include "core/run.h"
 
 #include "core/arguments.h"

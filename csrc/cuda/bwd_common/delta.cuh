@@ -219,10 +219,12 @@ int run_delta(const AttnParams& p, void* stream) {
       rows_aligned(p.o, p.head_dim_v, sizeof(T), 16) && rows_aligned(p.d_o, p.head_dim_v, sizeof(T), 16);
   if (!is_wide) return run_delta<T, false, kFewTokens>(p, stream);
   // Where nothing is zeroed, reading is all: larger blocks find more of it to do at a time, if there are enough of
-  // them.
-  const bool has_many = num_token_rows(p.q_side, p.batch) >= int64_t{kManyTokens} * kManyBlocks;
-  return has_many && p.dq_accum.use.stores_first ? run_delta<T, true, kManyTokens>(p, stream)
-                                                 : run_delta<T, true, kFewTokens>(p, stream);
+  // them. As in convert_dq.cuh, only 16-bit types on some archs have such kernels.
+  if constexpr (!std::is_void_v<typename Arch::TransposedScratchLayout> && sizeof(T) == 2) {
+    const bool has_many = num_token_rows(p.q_side, p.batch) >= int64_t{kManyTokens} * kManyBlocks;
+    if (has_many && p.dq_accum.use.stores_first) return run_delta<T, true, kManyTokens>(p, stream);
+  }
+  return run_delta<T, true, kFewTokens>(p, stream);
 }
 
 }  // namespace portattn

@@ -5,8 +5,8 @@
 
 namespace portattn {
 
-// delta[b, i, h] = sum_d do[b, i, h, d] * o[b, i, h, d], 0 outside every sequence; also zeroes dq_accum and next_item
-// and writes row_stats, where they are set.
+// delta[b, i, h] = sum_d do[b, i, h, d] * o[b, i, h, d], 0 outside every sequence; also zeroes next_item, and of
+// dq_accum and dq what DqUse says, and writes row_stats, where they are set.
 // Reads cu_seqlens or the plan's spans, not its tiles.
 int launch_delta(const AttnParams& params, DType dtype, void* stream);
 

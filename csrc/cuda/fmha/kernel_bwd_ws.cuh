@@ -1,5 +1,5 @@
 // Fused backward kernel for sm_90 (pipeline/sm90_bwd_ws.cuh): resident blocks walk over (key tile, kv head), and add dq
-// into a float buffer, in a fixed order for a deterministic call.
+// into a float buffer; what order that has, and who writes dq, tells DqSum (pipeline/sm90_bwd_tile.cuh).
 //   q [t_q, h, d_qk], k, dk [t_kv, h_kv, d_qk], v, dv [t_kv, h_kv, d_v], do [t_q, h, d_v], lse, delta [t_q, h]
 #pragma once
 

@@ -48,7 +48,6 @@ class BwdWsProducer {
  private:
   using KeySlot = RingSlot<Problem::kKeyBuffers>;
   static constexpr int32_t kLastBlock = -1;
-  static constexpr bool kHasOrder = Problem::kOrdered || Problem::kOneBlock;
 
   // That a tile is described, when they have followed the one before the last.
   PA_DEVICE void tell_helpers(uint32_t number) const {
@@ -83,7 +82,7 @@ class BwdWsProducer {
       tile->item.tile.block =
           first_keys_first(p_.kv_side, tile->kv_rows.slot_len, tile->item.tile.block, Problem::kBlockKv);
     }
-    if constexpr (kHasOrder) tile->m_step = upward ? 1 : -1;
+    if constexpr (Problem::kStoresFirst) tile->m_step = upward ? 1 : -1;
     tile = opaque(tile);
     tile->rows = TileRows(tile->kv_rows, tile->item.tile.block, Problem::kBlockKv);
     tile->visible = Visibility(p_, tile->q_rows.len, tile->kv_rows.len);
@@ -91,7 +90,7 @@ class BwdWsProducer {
     tile->m_begin = tile->m_end = tile->plain_begin = tile->plain_end = 0;
     if (tile->rows.valid > 0) describe_queries(tile);
     tile = opaque(tile);
-    if constexpr (kHasOrder) describe_turns(tile);
+    if constexpr (Problem::kStoresFirst) describe_turns(tile);
     const int32_t group = p_.num_heads_q / p_.num_heads_kv;
     tile->first_head = tile->item.head * group;
     tile->steps = (tile->m_end - tile->m_begin) * group;
@@ -302,7 +301,7 @@ class BwdWsDqAdder {
 
   // Where dq is added in an order, what comes first is stored: delta zeroes no more than rows that nobody comes to.
   static PA_DEVICE void send(const BwdWsTile& tile, const Walk& at, float* to, const char* staging, int bytes) {
-    if ((Problem::kOrdered || Problem::kOneBlock) && !tile.shares(at.m)) {
+    if (Problem::kStoresFirst && !tile.shares(at.m)) {
       store_bulk(to, staging, bytes);
     } else {
       add_bulk(to, staging, bytes);

@@ -24,6 +24,7 @@ struct BwdWsProblem {
   using Element = T;
   static constexpr bool kOrdered = Sum == DqSum::kTurns;
   static constexpr bool kOneBlock = Sum == DqSum::kOneBlock;
+  static constexpr bool kStoresFirst = Sum != DqSum::kAnyOrder;  // to the scratch, what comes first; the rest is added
   using Walk = std::conditional_t<kOrdered, BwdWsOrderedWalk, BwdWsWalk>;
   static constexpr bool kDrawsAll = kOrdered;  // items, its first too
   static constexpr int64_t kSeqlen = Seqlen, kSeqlenCausal = SeqlenCausal;
@@ -50,15 +51,14 @@ struct BwdWsProblem {
   // Whether room for dq is waited for as late as can be: one adder that has to wait for its turn makes it late.
   static constexpr bool kStagesLate = kOrdered && kAdders == 1;
   // One for both consumers, but where one keeps the other waiting.
-  static constexpr int kAdderWarps = Sum != DqSum::kAnyOrder || BlockQ == 80 ? kConsumers * kAdders : 1;
+  static constexpr int kAdderWarps = kStoresFirst || BlockQ == 80 ? kConsumers * kAdders : 1;
   static constexpr int kMoverThreads = kAdders > 1 ? 256 : 128;
   static constexpr int kThreads = 128 * kConsumers + kMoverThreads;
   // Together as many as the block was launched with: 168 a thread, or 128.
   static constexpr int kProducerRegisters = kAdders > 1 || BlockQ == 80 ? 24 : 40;
   static constexpr int kConsumerRegisters = BlockQ == 80 ? 240 : 232;
-  static constexpr DqUse dq_use() { return DqUse{kOrdered, kOrdered || kOneBlock, kTransposesDq, kOneBlock}; }
-  static_assert(!kTransposesDq || (HeadDimQk == 128 && Sum == DqSum::kAnyOrder),
-                "the transpose has 64 dims a consumer");
+  static constexpr DqUse dq_use() { return DqUse{kOrdered, kStoresFirst, kTransposesDq, kOneBlock}; }
+  static_assert(!kTransposesDq || (HeadDimQk == 128 && !kStoresFirst), "the transpose has 64 dims a consumer");
   static_assert(HeadDimQk % kBoxColumns == 0 && HeadDimV % kBoxColumns == 0, "tiles are whole slabs");
   static_assert(BlockQ == 64 || BlockQ == 80 || BlockQ == 128, "dq is shared out by columns or by rows");
 

@@ -11,7 +11,7 @@ template <class T, int HeadDimQk, int HeadDimV, int BlockKv>
 struct BwdWideProblem {
   using Element = T;
   using Walk = BwdWsWalk;
-  static constexpr bool kOrdered = false, kOneBlock = false;  // see DqSum
+  static constexpr bool kOrdered = false, kOneBlock = false, kStoresFirst = false;  // see DqSum
   static constexpr DqUse dq_use() { return DqUse{}; }
   static constexpr bool kDrawsAll = true;
   static constexpr int64_t kSeqlen = 0, kSeqlenCausal = 0;
